@@ -1,0 +1,129 @@
+// The kernel's interfaces that Swift's Glibc module does not show: GNU calls, control-message macros,
+// the TUN driver, and the structures of virtio. Thin wrappers only: no policy lives in C.
+//
+// Every wrapper returns what the call returns, and on failure -errno, never -1: the caller need not read
+// the thread's errno, which Swift's runtime may change in between.
+#ifndef CLINUX_H
+#define CLINUX_H
+
+#include <linux/virtio_config.h>
+#include <linux/virtio_net.h>
+#include <linux/virtio_ring.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define CLINUX_INLINE                                                         \
+  static inline __attribute__((always_inline, swift_attr("@_noLocks"),        \
+                               swift_attr("@_noAllocation")))
+
+// ---- One instruction each ---------------------------------------------------------------------------
+
+/// Tells the processor that this is a spin-wait.
+CLINUX_INLINE void clx_pause(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+/// Time-stamp counter: monotonic ticks of an unspecified, constant rate.
+CLINUX_INLINE uint64_t clx_ticks(void) {
+#if defined(__x86_64__)
+  return __builtin_ia32_rdtsc();
+#else
+  uint64_t ticks;
+  __asm__ volatile("mrs %0, cntvct_el0" : "=r"(ticks));
+  return ticks;
+#endif
+}
+
+CLINUX_INLINE void clx_prefetch_read(const void *address) {
+  __builtin_prefetch(address, 0, 3);
+}
+
+CLINUX_INLINE void clx_prefetch_write(void *address) {
+  __builtin_prefetch(address, 1, 3);
+}
+
+// ---- File descriptors -------------------------------------------------------------------------------
+
+/// An eventfd, non-blocking and close-on-exec.
+int clx_eventfd(unsigned initial);
+/// An anonymous file that can be mapped and passed on; `hugePage` is 0 or the log2 of the page size.
+int clx_memfd(const char *name, unsigned hugePageShift);
+int clx_set_nonblocking(int fd);
+int clx_epoll_create(void);
+/// Adds `fd` (edge-triggered when asked) with `data` to the epoll set.
+int clx_epoll_add(int epoll, int fd, int edge, uint64_t data);
+int clx_epoll_remove(int epoll, int fd);
+/// Waits until any member is ready or `milliseconds` (-1: for ever) are over; returns the number ready.
+int clx_epoll_wait(int epoll, int milliseconds);
+/// Waits for `POLLIN`/`POLLOUT` on up to 4 descriptors; `ready` receives their revents.
+int clx_poll(const int *fds, const short *events, short *ready, int count, int milliseconds);
+/// A descriptor that becomes readable when one of the signals arrives; blocks them in this thread.
+int clx_signalfd(const int *signals, int count);
+/// The number of the next signal from a signalfd.
+int clx_signalfd_read(int fd);
+
+// ---- Unix sockets -----------------------------------------------------------------------------------
+
+#define CLX_MAX_FDS 32
+int clx_unix_listen(const char *path, int backlog);
+int clx_unix_connect(const char *path);
+int clx_unix_pair(int fds[2]);
+int clx_accept(int listener);
+/// Reads up to `length` bytes and at most CLX_MAX_FDS descriptors (close-on-exec). `*truncated` becomes 1
+/// when the peer sent more descriptors than were taken; those that were taken are reported all the same.
+ssize_t clx_recv(int socket, void *bytes, size_t length, int *fds, int *fdCount, int *truncated);
+ssize_t clx_send(int socket, const void *bytes, size_t length, const int *fds, int fdCount);
+/// The peer's process, user and group.
+int clx_peer(int socket, int *pid, unsigned *uid, unsigned *gid);
+
+// ---- Memory -----------------------------------------------------------------------------------------
+
+/// Maps `length` bytes shared from `fd`; returns 0 and the address, or -errno.
+int clx_map_shared(int fd, uint64_t offset, size_t length, void **address);
+/// Maps private anonymous memory; `hugePageShift` 0 means ordinary pages.
+int clx_map_anonymous(size_t length, unsigned hugePageShift, void **address);
+int clx_unmap(void *address, size_t length);
+int clx_advise_hugepages(void *address, size_t length);
+int clx_advise_nodump(void *address, size_t length);
+/// The page size of the file system behind `fd` (hugetlbfs: the huge page's) and the file's length.
+int clx_file_size(int fd, uint64_t *length, uint64_t *blockSize, int *isRegular);
+/// 1 when `fd` is an eventfd, 0 when not, -errno when the kernel would not say.
+int clx_is_eventfd(int fd);
+
+// ---- Threads ----------------------------------------------------------------------------------------
+
+/// Asymmetric barrier: 0 when the kernel offers it and this process is registered.
+int clx_membarrier_register(void);
+int clx_membarrier(void);
+/// The CPUs this thread may run on, at most `capacity`; returns their number.
+int clx_affinity_get(int *cpus, int capacity);
+int clx_affinity_set(const int *cpus, int count);
+/// The number of CPUs configured, online or not.
+int clx_cpu_count(void);
+
+// ---- TAP --------------------------------------------------------------------------------------------
+
+/// Opens one queue of the TAP device `name` (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, multi-queue when asked),
+/// making the device if it is absent. `actual` (16 bytes) receives the device's name.
+int clx_tap_open(const char *name, int multiQueue, char *actual);
+/// TUNSETVNETHDRSZ, TUNSETOFFLOAD, TUNSETPERSIST off.
+int clx_tap_configure(int fd, int headerSize, unsigned offloads);
+/// Brings the interface up or down.
+int clx_link_set_up(const char *name, int up);
+int clx_link_set_mtu(const char *name, int mtu);
+/// Returns 1 when an interface of that name exists.
+int clx_link_exists(const char *name);
+
+// ---- vring event ------------------------------------------------------------------------------------
+
+/// virtio v1.4, 2.7.10: whether moving an index from `old` to `new_` passes `event`.
+CLINUX_INLINE int clx_need_event(uint16_t event, uint16_t new_, uint16_t old) {
+  return (uint16_t)(new_ - event - 1) < (uint16_t)(new_ - old);
+}
+
+#endif

@@ -1,0 +1,115 @@
+/// One learned address: an element of `GET /v1/macs`.
+public struct MACEntry: Codable, Sendable, Equatable {
+  /// `aa:bb:cc:dd:ee:ff`.
+  public var mac: String
+  public var port: String
+  /// Seconds since a frame from this address was last seen, to the resolution of the table's ageing.
+  public var age: Int
+
+  public init(mac: String, port: String, age: Int) {
+    self.mac = mac
+    self.port = port
+    self.age = age
+  }
+}
+
+/// One worker thread: an element of `GET /v1/workers`.
+public struct Worker: Codable, Sendable, Equatable {
+  public var id: Int
+  public var cpu: Int
+  public var node: Int
+  /// `polling` or `sleeping`.
+  public var state: String
+  /// Turns of its loop.
+  public var turns: UInt64
+  /// Turns that moved at least one frame.
+  public var busyTurns: UInt64
+  /// Times it went to sleep for want of work.
+  public var sleeps: UInt64
+  /// What its arena's memory is made of: `2 MiB hugepages`, `4 KiB pages`, …
+  public var memory: String
+  /// Transmitqs it polls, as `PORT/INDEX`.
+  public var queues: [String]
+
+  public init(
+    id: Int, cpu: Int, node: Int, state: String, turns: UInt64 = 0, busyTurns: UInt64 = 0,
+    sleeps: UInt64 = 0, memory: String = "", queues: [String] = []
+  ) {
+    self.id = id
+    self.cpu = cpu
+    self.node = node
+    self.state = state
+    self.turns = turns
+    self.busyTurns = busyTurns
+    self.sleeps = sleeps
+    self.memory = memory
+    self.queues = queues
+  }
+}
+
+/// The MAC table's own figures.
+public struct MACTableStats: Codable, Sendable, Equatable {
+  /// Addresses the table has room for.
+  public var capacity: Int
+  public var entries: Int
+  public var learned: UInt64
+  /// Addresses that changed their port.
+  public var moved: UInt64
+  /// Addresses pushed out by newer ones.
+  public var evicted: UInt64
+  /// Addresses removed because they were silent for too long.
+  public var aged: UInt64
+
+  public init(
+    capacity: Int, entries: Int = 0, learned: UInt64 = 0, moved: UInt64 = 0, evicted: UInt64 = 0,
+    aged: UInt64 = 0
+  ) {
+    self.capacity = capacity
+    self.entries = entries
+    self.learned = learned
+    self.moved = moved
+    self.evicted = evicted
+    self.aged = aged
+  }
+}
+
+/// The whole switch: `GET /v1/stats`.
+public struct Stats: Codable, Sendable, Equatable {
+  public var version: String
+  /// Seconds since the daemon started.
+  public var uptime: Double
+  /// Every queue of every port there is or has been: `received.frames + received.replicas` equals
+  /// `sent.frames` plus the drops of both.
+  public var received: Counters
+  public var sent: Counters
+  public var macTable: MACTableStats
+  /// The ports that exist now, in the order they were made.
+  public var ports: [PortStats]
+
+  public init(
+    version: String, uptime: Double, received: Counters, sent: Counters, macTable: MACTableStats,
+    ports: [PortStats]
+  ) {
+    self.version = version
+    self.uptime = uptime
+    self.received = received
+    self.sent = sent
+    self.macTable = macTable
+    self.ports = ports
+  }
+}
+
+/// A port's share of `GET /v1/stats`.
+public struct PortStats: Codable, Sendable, Equatable {
+  public var name: String
+  public var state: PortState
+  public var received: Counters
+  public var sent: Counters
+
+  public init(name: String, state: PortState, received: Counters, sent: Counters) {
+    self.name = name
+    self.state = state
+    self.received = received
+    self.sent = sent
+  }
+}
