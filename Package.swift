@@ -71,7 +71,8 @@ let package = Package(
     tests("Dataplane", ["Dataplane", "CLinux", "Linux"]),
     tests("VhostUser", ["VhostUser", "Linux", system]),
     tests("VirtioDriver", ["VirtioDriver", "Linux", system]),
-    tests("Switch", ["Switch", "ControlAPI", "Dataplane", "Linux", "VirtioDriver", logging, system]),
+    tests(
+      "Switch", ["Switch", "ControlAPI", "Dataplane", "Linux", "VirtioDriver", logging, system]),
     tests("ControlAPI", ["ControlAPI"]),
     tests("Control", ["Control", "ControlAPI", "Linux", flyingFox, logging, system]),
     tests("swiveld", ["swiveld", "ControlAPI", "Switch"]),

@@ -3,19 +3,23 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/if_tun.h>
 #include <linux/membarrier.h>
 #include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <pthread.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -96,19 +100,22 @@ static int address_of(const char *path, struct sockaddr_un *address) {
   return 0;
 }
 
-int clx_unix_listen(const char *path, int backlog) {
+int clx_unix_bind(const char *path, unsigned mode) {
   struct sockaddr_un address;
   int error = address_of(path, &address);
   if (error != 0) return error;
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return -errno;
-  if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, backlog) < 0) {
+  // The file that bind makes takes its mode from the socket's inode: it is never more open than asked.
+  if (fchmod(fd, (mode_t)mode) < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0) {
     error = -errno;
     close(fd);
     return error;
   }
   return fd;
 }
+
+int clx_listen(int fd, int backlog) { return result(listen(fd, backlog)); }
 
 int clx_unix_connect(const char *path) {
   struct sockaddr_un address;
@@ -244,6 +251,8 @@ int clx_is_eventfd(int fd) {
 
 // ---- Threads ----------------------------------------------------------------------------------------
 
+void clx_thread_name(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
+
 int clx_membarrier_register(void) {
   return result((int)syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0));
 }
@@ -325,6 +334,43 @@ int clx_link_set_mtu(const char *name, int mtu) {
   int error = result(ioctl(fd, SIOCSIFMTU, &request));
   close(fd);
   return error;
+}
+
+int clx_path_kind(const char *path) {
+  struct stat status;
+  if (lstat(path, &status) < 0) return errno == ENOENT ? 0 : -errno;
+  return S_ISSOCK(status.st_mode) ? 1 : 2;
+}
+
+int clx_chown(const char *path, int64_t uid, int64_t gid) {
+  return result(lchown(path, uid < 0 ? (uid_t)-1 : (uid_t)uid, gid < 0 ? (gid_t)-1 : (gid_t)gid));
+}
+
+int clx_chmod(const char *path, unsigned mode) { return result(chmod(path, (mode_t)mode)); }
+
+static int64_t number(const char *text) {
+  char *end;
+  errno = 0;
+  unsigned long value = strtoul(text, &end, 10);
+  return *text >= '0' && *text <= '9' && *end == 0 && errno == 0 && value < UINT32_MAX ? (int64_t)value : -1;
+}
+
+int64_t clx_user_id(const char *name) {
+  int64_t id = number(name);
+  if (id >= 0) return id;
+  struct passwd entry, *found = NULL;
+  char buffer[4096];
+  if (getpwnam_r(name, &entry, buffer, sizeof buffer, &found) != 0 || found == NULL) return -ENOENT;
+  return entry.pw_uid;
+}
+
+int64_t clx_group_id(const char *name) {
+  int64_t id = number(name);
+  if (id >= 0) return id;
+  struct group entry, *found = NULL;
+  char buffer[4096];
+  if (getgrnam_r(name, &entry, buffer, sizeof buffer, &found) != 0 || found == NULL) return -ENOENT;
+  return entry.gr_gid;
 }
 
 int clx_link_exists(const char *name) {

@@ -69,8 +69,19 @@ int clx_signalfd_read(int fd);
 
 // ---- Unix sockets -----------------------------------------------------------------------------------
 
+/// More than any message carries: what comes beyond a message's due is taken only to be closed.
 #define CLX_MAX_FDS 32
-int clx_unix_listen(const char *path, int backlog);
+/// A bound stream socket, non-blocking; its file has permission bits `mode` (less the umask) from the start.
+int clx_unix_bind(const char *path, unsigned mode);
+int clx_listen(int fd, int backlog);
+/// 0: nothing there, 1: a socket, 2: something else.
+int clx_path_kind(const char *path);
+/// -1 leaves an id as it is.
+int clx_chown(const char *path, int64_t uid, int64_t gid);
+int clx_chmod(const char *path, unsigned mode);
+/// The id of a user or group given by name or number; -ENOENT when there is none.
+int64_t clx_user_id(const char *name);
+int64_t clx_group_id(const char *name);
 int clx_unix_connect(const char *path);
 int clx_unix_pair(int fds[2]);
 int clx_accept(int listener);
@@ -97,6 +108,8 @@ int clx_is_eventfd(int fd);
 
 // ---- Threads ----------------------------------------------------------------------------------------
 
+/// Names the calling thread; the kernel keeps 15 bytes.
+void clx_thread_name(const char *name);
 /// Asymmetric barrier: 0 when the kernel offers it and this process is registered.
 int clx_membarrier_register(void);
 int clx_membarrier(void);

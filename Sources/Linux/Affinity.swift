@@ -1,0 +1,22 @@
+internal import CLinux
+
+/// Which CPUs the calling thread, and the threads it starts from then on, may run on.
+public enum Affinity {
+  public static var cpuCount: Int { max(1, Int(clx_cpu_count())) }
+
+  /// CPUs the calling thread may run on, ascending.
+  public static var current: [Int] {
+    var cpus = [CInt](repeating: 0, count: 1024)
+    // SAFETY: writes at most the array's length into it.
+    let count = unsafe clx_affinity_get(&cpus, CInt(cpus.count))
+    return cpus.prefix(max(0, Int(count))).map(Int.init)
+  }
+
+  /// Confines the calling thread to `cpus`. Fails with `.invalidArgument` when none of them is usable.
+  public static func confine(to cpus: [Int]) throws(SystemError) {
+    let list = cpus.map { CInt(clamping: $0) }
+    // SAFETY: reads the array during the call.
+    try SystemError.check(
+      unsafe clx_affinity_set(list, CInt(list.count)), "run on CPU \(cpus)")
+  }
+}

@@ -1,0 +1,43 @@
+internal import CLinux
+internal import Glibc
+internal import SystemPackage
+
+/// A file descriptor that is closed when the last reference to it goes.
+public final class OwnedFD: Sendable {
+  /// The descriptor's number; valid for as long as this object lives.
+  public let raw: CInt
+
+  /// Takes ownership of `raw`.
+  public init(taking raw: CInt) {
+    self.raw = raw
+  }
+
+  deinit {
+    close(raw)
+  }
+
+  /// A second descriptor of the same open file.
+  public func duplicate() throws(SystemError) -> OwnedFD {
+    let copy = fcntl(raw, F_DUPFD_CLOEXEC, 3)
+    if copy < 0 { throw SystemError("duplicate a descriptor", errno: .init(rawValue: errno)) }
+    return OwnedFD(taking: copy)
+  }
+
+  /// Length in bytes and page size of the file, and whether it is a regular one.
+  public func fileSize() throws(SystemError) -> (length: UInt64, pageSize: UInt64, isRegular: Bool)
+  {
+    var length: UInt64 = 0
+    var pageSize: UInt64 = 0
+    var regular: CInt = 0
+    // SAFETY: the call writes the three locals and keeps none of their addresses.
+    try SystemError.check(unsafe clx_file_size(raw, &length, &pageSize, &regular), "fstat")
+    return (length, pageSize, regular != 0)
+  }
+
+  /// Whether the file is an eventfd.
+  public var isEventFD: Bool { clx_is_eventfd(raw) == 1 }
+
+  public func setNonblocking() throws(SystemError) {
+    try SystemError.check(clx_set_nonblocking(raw), "make a descriptor non-blocking")
+  }
+}

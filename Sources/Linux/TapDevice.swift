@@ -1,0 +1,55 @@
+internal import CLinux
+internal import Glibc
+internal import SystemPackage
+
+/// A TAP interface with one descriptor a queue, each frame behind a 12-byte virtio-net header.
+public final class TapDevice: Sendable {
+  /// Bytes before each frame: `struct virtio_net_hdr_mrg_rxbuf`.
+  public static let headerSize = 12
+
+  public let name: String
+  public let queues: [OwnedFD]
+  /// Whether the device was absent before; it goes with its last descriptor.
+  public let made: Bool
+
+  /// Attaches `queues` queues to the device `name`, making it if it is absent, and brings it up if it
+  /// was made here.
+  public init(name: String, queues count: Int, mtu: Int? = nil) throws(SystemError) {
+    let existed = try SystemError.check(unsafe clx_link_exists(name), "look for \(name)") == 1
+    var descriptors: [OwnedFD] = []
+    var actual = [CChar](repeating: 0, count: 16)
+    for _ in 0..<count {
+      // SAFETY: fills at most the sixteen bytes of `actual`.
+      let descriptor = unsafe clx_tap_open(name, count > 1 ? 1 : 0, &actual)
+      if descriptor < 0 {
+        throw TapDevice.explain(Errno(rawValue: -descriptor), name, queues: count, existed: existed)
+      }
+      descriptors.append(OwnedFD(taking: descriptor))
+      try SystemError.check(
+        clx_tap_configure(descriptor, CInt(TapDevice.headerSize), 0), "configure \(name)")
+    }
+    self.name = String(
+      decoding: actual.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    self.queues = descriptors
+    self.made = !existed
+    if let mtu {
+      try SystemError.check(unsafe clx_link_set_mtu(name, CInt(mtu)), "set the MTU of \(name)")
+    }
+    if made { try SystemError.check(unsafe clx_link_set_up(name, 1), "bring \(name) up") }
+  }
+
+  private static func explain(
+    _ errno: Errno, _ name: String, queues: Int, existed: Bool
+  ) -> SystemError {
+    let hint: String =
+      switch errno {
+      case .permissionDenied, .notPermitted: " (needs CAP_NET_ADMIN)"
+      case .noSuchFileOrDirectory: " (no /dev/net/tun: load the module tun)"
+      case .resourceBusy: " (in use by another process)"
+      case .invalidArgument where existed:
+        " (it exists, but not as a TAP with \(queues > 1 ? "several queues" : "one queue"))"
+      default: ""
+      }
+    return SystemError("open the TAP device \(name)\(hint)", errno: errno)
+  }
+}

@@ -1,0 +1,43 @@
+internal import CLinux
+internal import Glibc
+internal import SystemPackage
+
+/// A thread of the operating system. No pool, no queue: it runs its body and ends.
+@safe public final class Thread: Sendable {
+  private let handle: pthread_t
+
+  /// Starts `body` on a new thread named `name` (the kernel keeps 15 bytes of it).
+  public init(name: String, _ body: @escaping @Sendable () -> Void) throws(SystemError) {
+    // SAFETY: the box is retained here and released by the thread, or here if there is none.
+    let box = unsafe Unmanaged.passRetained(Box(name: name, body: body))
+    var handle = pthread_t()
+    let result = unsafe pthread_create(
+      &handle, nil,
+      { argument in
+        let box = unsafe Unmanaged<Box>.fromOpaque(argument.unsafelyUnwrapped).takeRetainedValue()
+        unsafe clx_thread_name(box.name)
+        box.body()
+        return nil
+      }, box.toOpaque())
+    if result != 0 {
+      unsafe box.release()
+      throw SystemError("start the thread '\(name)'", errno: .init(rawValue: result))
+    }
+    self.handle = handle
+  }
+
+  /// Waits until the body has returned. Call it once; a thread that nobody joins keeps its stack.
+  public func join() {
+    pthread_join(handle, nil)
+  }
+
+  private final class Box: Sendable {
+    let name: String
+    let body: @Sendable () -> Void
+
+    init(name: String, body: @escaping @Sendable () -> Void) {
+      self.name = name
+      self.body = body
+    }
+  }
+}

@@ -1,0 +1,79 @@
+internal import CLinux
+internal import Glibc
+internal import SystemPackage
+
+/// A listening Unix socket and its file. The file is removed with the listener, unless somebody has
+/// replaced it meanwhile.
+public final class UnixListener: Sendable {
+  public let path: String
+  public let descriptor: OwnedFD
+  private let inode: UInt64
+
+  /// Listens at `path`. A socket file that nobody listens on is replaced; one that answers, or a file
+  /// that is no socket, is left alone and reported.
+  ///
+  /// - Parameters:
+  ///   - owner, group: by name or number; `nil` leaves the process's own.
+  ///   - permissions: permission bits of the file; it is never more open than this, not even for a moment.
+  public init(
+    path: String, owner: String? = nil, group: String? = nil, permissions: UInt32 = 0o600,
+    backlog: Int = 16
+  ) throws(SystemError) {
+    self.path = path
+    let uid = try UnixListener.id(owner, "user") { unsafe clx_user_id($0) }
+    let gid = try UnixListener.id(group, "group") { unsafe clx_group_id($0) }
+    try UnixListener.clear(path)
+    let socket = try SystemError.check(
+      unsafe clx_unix_bind(path, permissions), "listen at \(path)")
+    descriptor = OwnedFD(taking: socket)
+    do throws(SystemError) {
+      if owner != nil || group != nil {
+        try SystemError.check(unsafe clx_chown(path, uid, gid), "change the owner of \(path)")
+      }
+      // The umask may have taken bits away that were asked for.
+      try SystemError.check(unsafe clx_chmod(path, permissions), "set the mode of \(path)")
+      try SystemError.check(clx_listen(socket, CInt(clamping: backlog)), "listen at \(path)")
+      inode = UnixListener.inode(of: path)
+    } catch {
+      unsafe unlink(path)
+      throw error
+    }
+  }
+
+  deinit {
+    if UnixListener.inode(of: path) == inode { unsafe unlink(path) }
+  }
+
+  private static func id(
+    _ name: String?, _ what: String, _ look: (String) -> Int64
+  ) throws(SystemError) -> Int64 {
+    guard let name else { return -1 }
+    return try SystemError.check(look(name), "find the \(what) '\(name)'")
+  }
+
+  /// Removes a socket that nobody listens on.
+  private static func clear(_ path: String) throws(SystemError) {
+    switch try SystemError.check(unsafe clx_path_kind(path), "look at \(path)") {
+    case 0: return
+    case 1:
+      do throws(SystemError) {
+        _ = try UnixSocket.connect(path: path)
+      } catch {
+        if error.errno == .connectionRefused {
+          unsafe unlink(path)
+          return
+        }
+        throw SystemError("replace the socket \(path)", errno: error.errno)
+      }
+      throw SystemError("listen at \(path): another process listens there", errno: .addressInUse)
+    default:
+      throw SystemError("listen at \(path): a file that is no socket is there", errno: .fileExists)
+    }
+  }
+
+  private static func inode(of path: String) -> UInt64 {
+    var status = stat()
+    // SAFETY: fills the local.
+    return unsafe lstat(path, &status) == 0 ? UInt64(status.st_ino) : 0
+  }
+}
