@@ -1,0 +1,156 @@
+public import Linux
+
+/// What a switch port implements so that a front-end (QEMU, DPDK's virtio-user) can drive it: the device
+/// behind the protocol. `Session` owns everything the protocol itself asks for (framing, negotiation, the
+/// state of each ring) and comes here with a few whole operations.
+///
+/// Every call of one session comes from the thread that runs it, one after another. Nothing here may wait
+/// for the front-end, as the front-end may be waiting for this call's reply.
+public protocol Backend: AnyObject {
+  /// The virtio and vhost features offered. The same for the life of the port (E102), and to be usable by
+  /// any front-end of today with `.vhostUserProtocol` among them.
+  var features: Features { get }
+
+  /// The protocol features offered. A request whose protocol feature is not among these is refused.
+  var protocolFeatures: ProtocolFeatures { get }
+
+  /// Pairs of a receiveq and a transmitq, 1…128: the answer to GET_QUEUE_NUM, which for a network device
+  /// QEMU and DPDK both take as a number of pairs. Ring 2n is receiveq n, ring 2n + 1 is transmitq n.
+  var queuePairs: Int { get }
+
+  /// Memory regions that may exist at once: the answer to GET_MAX_MEM_SLOTS. One SET_MEM_TABLE carries
+  /// 32 at most, whatever this says.
+  var memorySlots: Int { get }
+
+  /// Tells what is agreed on, whenever either set changes. For information: each ring is started with the
+  /// features that hold for it.
+  func negotiated(_ features: Features, _ protocolFeatures: ProtocolFeatures)
+
+  /// Replaces the guest's memory by `regions`, the complete table, which may be empty. No ring is running.
+  /// Regions have a size, wrap nowhere and overlap nowhere, neither in guest nor in user addresses; whether
+  /// each fits its file is to be judged here (`Mapping` does). A region of the last table that is still
+  /// there comes with the same `file` object. On a throw the last table stays in force.
+  func setMemory(_ regions: [GuestRegion]) throws(BackendError)
+
+  /// Replaces the log of dirty pages; `nil` ends logging. No ring is running. On a throw the last log stays
+  /// in force. Called only when `.logShmfd` is offered.
+  func setLog(_ log: LogRegion?) throws(BackendError)
+
+  /// Begins to work on a stopped ring. With `enabled == false` a transmitq's frames are taken and
+  /// discarded and a receiveq is left alone (E76). On a throw the ring is stopped.
+  func startRing(_ ring: RingConfiguration) throws(BackendError)
+
+  /// Ends the work on a running ring, also one that was quarantined meanwhile, and returns when no worker
+  /// touches its memory or descriptors any more and every page written is logged (E79). Returns what
+  /// GET_VRING_BASE answers: the next avail index of a split ring; of a packed one avail index and wrap
+  /// counter in bits 0–15, used index and wrap counter in bits 16–31.
+  func stopRing(_ index: Int) -> UInt32
+
+  /// Sets the host's MTU, 68…65,535 bytes of payload a frame.
+  func setMTU(_ mtu: Int) throws(BackendError)
+
+  /// Announces the guest at its new place: a RARP broadcast from this port. `mac` has six bytes.
+  func sendRARP(mac: [UInt8])
+
+  /// The driver's device status changed (only with `.status` negotiated). The rings follow it by themselves.
+  func statusChanged(_ status: DeviceStatus)
+
+  /// The session is over; every ring has been stopped. Forget memory, log and negotiation.
+  func reset()
+}
+
+extension Backend {
+  public func setLog(_ log: LogRegion?) throws(BackendError) {
+    throw BackendError("this back-end keeps no log of dirty pages")
+  }
+}
+
+/// Why a back-end would not do what it was asked: one sentence for a person.
+public struct BackendError: Error, Equatable, Sendable, CustomStringConvertible {
+  public let message: String
+
+  public init(_ message: String) { self.message = message }
+
+  public var description: String { message }
+}
+
+/// One region of the guest's memory: bytes `mmapOffset ..< mmapOffset + size` of `file`, which the guest
+/// sees at `guestAddress` and the front-end at `userAddress`. All in bytes, none necessarily page-aligned.
+public struct GuestRegion: Sendable {
+  public let guestAddress: UInt64
+  public let size: UInt64
+  public let userAddress: UInt64
+  public let mmapOffset: UInt64
+  public let file: OwnedFD
+
+  public init(
+    guestAddress: UInt64, size: UInt64, userAddress: UInt64, mmapOffset: UInt64, file: OwnedFD
+  ) {
+    self.guestAddress = guestAddress
+    self.size = size
+    self.userAddress = userAddress
+    self.mmapOffset = mmapOffset
+    self.file = file
+  }
+}
+
+/// The log of dirty pages: `size` bytes from `offset` of `file`, one bit for each 4 KiB of guest-physical
+/// memory, to be set atomically. `notify`, when there is one, may be signalled after a change.
+public struct LogRegion: Sendable {
+  public let size: UInt64
+  public let offset: UInt64
+  public let file: OwnedFD
+  public let notify: OwnedFD?
+
+  public init(size: UInt64, offset: UInt64, file: OwnedFD, notify: OwnedFD?) {
+    self.size = size
+    self.offset = offset
+    self.file = file
+    self.notify = notify
+  }
+}
+
+/// All that is needed to work on one ring.
+public struct RingConfiguration: Sendable {
+  /// 0 ..< 2 × `queuePairs`; even: a receiveq, odd: a transmitq.
+  public let index: Int
+  /// Descriptors: 1…32,768, a power of two unless the ring is packed.
+  public let size: Int
+  /// Where the descriptor area, the driver area (avail) and the device area (used) lie, as user addresses
+  /// of the front-end. Neither translated nor checked for alignment and bounds.
+  public let descriptors: UInt64
+  public let driver: UInt64
+  public let device: UInt64
+  /// The guest-physical address at which writes to the device area are logged; `nil`: they are not.
+  /// It may lie outside the memory table but must lie inside the log (E90): check it.
+  public let logAddress: UInt64?
+  /// Where to begin, as in `stopRing`'s result.
+  public let base: UInt32
+  /// What the driver accepted, `.logAll` included.
+  public let features: Features
+  public let enabled: Bool
+  /// Non-blocking eventfds. No kick: poll. No call: the driver polls. The error one is signalled when the
+  /// ring breaks.
+  public let kick: OwnedFD?
+  public let call: OwnedFD?
+  public let error: OwnedFD?
+
+  public init(
+    index: Int, size: Int, descriptors: UInt64, driver: UInt64, device: UInt64,
+    logAddress: UInt64?, base: UInt32, features: Features, enabled: Bool, kick: OwnedFD?,
+    call: OwnedFD?, error: OwnedFD?
+  ) {
+    self.index = index
+    self.size = size
+    self.descriptors = descriptors
+    self.driver = driver
+    self.device = device
+    self.logAddress = logAddress
+    self.base = base
+    self.features = features
+    self.enabled = enabled
+    self.kick = kick
+    self.call = call
+    self.error = error
+  }
+}
