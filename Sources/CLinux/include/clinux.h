@@ -47,6 +47,23 @@ CLINUX_INLINE void clx_prefetch_write(void *address) {
   __builtin_prefetch(address, 1, 3);
 }
 
+// ---- Bytes that another party may be changing ---------------------------------------------------------
+//
+// Volatile: the compiler may neither repeat nor invent the load, so what is judged is what is used. The
+// address need not be aligned.
+
+CLINUX_INLINE uint16_t clx_fetch16(const void *address) {
+  struct __attribute__((packed)) word { uint16_t value; };
+  return ((const volatile struct word *)address)->value;
+}
+
+CLINUX_INLINE uint64_t clx_fetch64(const void *address) {
+  struct __attribute__((packed)) word { uint64_t value; };
+  return ((const volatile struct word *)address)->value;
+}
+
+CLINUX_INLINE uint8_t clx_fetch8(const void *address) { return *(const volatile uint8_t *)address; }
+
 // ---- File descriptors -------------------------------------------------------------------------------
 
 /// An eventfd, non-blocking and close-on-exec.

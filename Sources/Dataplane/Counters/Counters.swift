@@ -1,0 +1,93 @@
+internal import Synchronization
+
+/// The counters of one queue: words of which each has one writer at a time and any number of readers.
+///
+/// A writer adds with a plain load and store (one `incq`); a locked instruction would cost twenty times
+/// as much. That is right because a transmitq's counters are written only by the worker that polls it, and
+/// a receiveq's only by the worker that holds its lock.
+@safe struct Counters: Copyable {
+  /// The words, in the order of their places in memory.
+  enum Word: Int {
+    case frames
+    case bytes
+    case bursts
+    case notifications
+    case replicas
+    /// Not a count: the raw value of the ring's `QueueFault`, 0 when there is none.
+    case fault
+  }
+
+  static let dropsOffset = 8
+  static let wordCount = dropsOffset + DropReason.count
+  static let byteCount = wordCount * MemoryLayout<UInt64>.stride
+
+  private let words: UnsafeMutablePointer<Atomic<UInt64>>
+
+  /// - Parameter memory: `byteCount` zeroed bytes on a cache line of their own, which outlive this value.
+  init(_ memory: UnsafeMutableRawPointer) {
+    unsafe words = unsafe memory.bindMemory(to: Atomic<UInt64>.self, capacity: Counters.wordCount)
+  }
+
+  @inline(always)
+  func add(_ word: Word, _ amount: Int) {
+    add(at: word.rawValue, UInt64(truncatingIfNeeded: amount))
+  }
+
+  @inline(always)
+  func drop(_ reason: DropReason, _ frames: Int = 1) {
+    add(at: Counters.dropsOffset &+ Int(reason.rawValue), UInt64(truncatingIfNeeded: frames))
+  }
+
+  @inline(always)
+  private func add(at index: Int, _ amount: UInt64) {
+    // SAFETY: `index` is a case's place, below `wordCount`.
+    let word = unsafe words + index
+    unsafe word.pointee.store(
+      word.pointee.load(ordering: .relaxed) &+ amount, ordering: .relaxed)
+  }
+
+  func load(_ word: Word) -> UInt64 {
+    unsafe words[word.rawValue].load(ordering: .relaxed)
+  }
+
+  func load(_ reason: DropReason) -> UInt64 {
+    unsafe words[Counters.dropsOffset + Int(reason.rawValue)].load(ordering: .relaxed)
+  }
+
+  /// Records why the ring is broken; `nil` clears it.
+  func setFault(_ fault: QueueFault?) {
+    unsafe words[Word.fault.rawValue].store(fault?.rawValue ?? 0, ordering: .relaxed)
+  }
+
+  @inline(always)
+  var isBroken: Bool {
+    unsafe words[Word.fault.rawValue].load(ordering: .relaxed) != 0
+  }
+
+  var sample: CounterSample {
+    var drops: [DropReason: UInt64] = [:]
+    for reason in DropReason.allCases {
+      let count = load(reason)
+      if count > 0 { drops[reason] = count }
+    }
+    return CounterSample(
+      frames: load(.frames), bytes: load(.bytes), bursts: load(.bursts),
+      notifications: load(.notifications), replicas: load(.replicas),
+      fault: QueueFault(rawValue: load(.fault)), drops: drops)
+  }
+}
+
+/// One reading of a queue's counters.
+public struct CounterSample: Sendable, Equatable {
+  /// transmitq: frames taken, dropped ones too; receiveq: frames delivered.
+  public var frames: UInt64 = 0
+  /// Bytes of those frames without the virtio-net header.
+  public var bytes: UInt64 = 0
+  public var bursts: UInt64 = 0
+  /// Interrupts sent to the guest.
+  public var notifications: UInt64 = 0
+  /// Copies beyond the first that floods from this transmitq made.
+  public var replicas: UInt64 = 0
+  public var fault: QueueFault?
+  public var drops: [DropReason: UInt64] = [:]
+}

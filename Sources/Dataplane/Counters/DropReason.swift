@@ -1,0 +1,97 @@
+/// Why a frame was not delivered. Every frame that came in and did not go out counts under exactly one of
+/// these, on the queue where it was lost.
+public enum DropReason: UInt8, CaseIterable, Sendable {
+  // ---- Counted on the transmitq it came from ----
+
+  /// The descriptor chain points outside guest memory, has the wrong direction, or breaks a rule of
+  /// virtio v1.4, 2.7.5.
+  case malformedDescriptor
+  /// The chain has more descriptors than the ring, or more pieces than a frame may have.
+  case chainTooLong
+  /// The chain is shorter than the virtio-net header.
+  case headerTooShort
+  /// Shorter than an Ethernet header: 14 bytes.
+  case runt
+  /// Longer than any frame may be: `Frame.maximumLength`.
+  case oversize
+  /// The virtio-net header asks for an offload that was not negotiated (5.1.9.2.2).
+  case offloadNotNegotiated
+  /// The source address is multicast or zero.
+  case invalidSource
+  /// A link-local control address (IEEE 802.1Q, table 8-1) that a bridge must not forward.
+  case reservedMulticast
+  /// The destination was learned on the port the frame came from.
+  case hairpin
+  /// A flood with no other port up.
+  case noDestination
+  /// The destination's port is down: no front-end, or no receiveq started and enabled.
+  case destinationDown
+  /// The transmitq is started but not enabled: vhost-user has its frames discarded.
+  case queueDisabled
+  /// Another worker held the receiveq for too long.
+  case queueBusy
+
+  // ---- Counted on the receiveq (or the TAP queue) it was meant for ----
+
+  /// The guest had no buffer posted.
+  case noReceiveBuffer
+  /// The posted buffer is too small, and buffers may not be merged.
+  case receiveBufferTooSmall
+  /// The posted buffer breaks the rules of a descriptor chain; it went back to the guest empty.
+  case malformedReceiveBuffer
+  /// The receiveq itself is broken and stopped.
+  case queueBroken
+  /// Longer than the port's MTU allows.
+  case exceedsMTU
+  /// The TAP's queue is full.
+  case uplinkBusy
+  /// The TAP interface is down.
+  case uplinkDown
+  /// The kernel refused the frame for another reason.
+  case uplinkError
+
+  /// The name in the control interface and in Prometheus labels.
+  public var name: String {
+    switch self {
+    case .malformedDescriptor: "malformed_descriptor"
+    case .chainTooLong: "chain_too_long"
+    case .headerTooShort: "header_too_short"
+    case .runt: "runt"
+    case .oversize: "oversize"
+    case .offloadNotNegotiated: "offload_not_negotiated"
+    case .invalidSource: "invalid_source"
+    case .reservedMulticast: "reserved_multicast"
+    case .hairpin: "hairpin"
+    case .noDestination: "no_destination"
+    case .destinationDown: "destination_down"
+    case .queueDisabled: "queue_disabled"
+    case .queueBusy: "queue_busy"
+    case .noReceiveBuffer: "no_receive_buffer"
+    case .receiveBufferTooSmall: "receive_buffer_too_small"
+    case .malformedReceiveBuffer: "malformed_receive_buffer"
+    case .queueBroken: "queue_broken"
+    case .exceedsMTU: "exceeds_mtu"
+    case .uplinkBusy: "uplink_busy"
+    case .uplinkDown: "uplink_down"
+    case .uplinkError: "uplink_error"
+    }
+  }
+
+  static let count = 21
+}
+
+/// Why a ring was stopped for good: its memory can no longer be trusted to be a ring. It runs again when
+/// the front-end starts it anew.
+public enum QueueFault: UInt64, CaseIterable, Sendable {
+  /// `avail.idx` moved by more than the ring's size (2.7.13.3).
+  case availIndexJump = 1
+  /// An entry of the avail ring names a descriptor that is not there (2.7.6).
+  case headOutOfRange
+
+  public var explanation: String {
+    switch self {
+    case .availIndexJump: "avail.idx moved by more than the ring has entries"
+    case .headOutOfRange: "the avail ring names a descriptor beyond the table"
+    }
+  }
+}

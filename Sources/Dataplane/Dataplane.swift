@@ -1,0 +1,336 @@
+internal import CLinux
+internal import Glibc
+public import Linux
+internal import Synchronization
+
+/// The data plane as control sees it: workers, ports, rings, the MAC table.
+///
+/// Every operation here may be called from any thread but a worker's, and may wait for the workers to reach
+/// a quiescent state: microseconds, as a turn is short. When it returns, what it removed is no longer in
+/// use by any worker, and may be unmapped, closed or freed.
+@safe public final class Dataplane: Sendable {
+  /// Where workers run and how large the MAC table is.
+  public struct Configuration: Sendable {
+    public struct Worker: Sendable {
+      /// CPU to pin to; `nil`: none.
+      public var cpu: Int?
+      public var node: Int
+
+      public init(cpu: Int?, node: Int) {
+        self.cpu = cpu
+        self.node = node
+      }
+    }
+    public var workers: [Worker]
+    public var poll: PollMode
+    /// Addresses the MAC table has room for at least.
+    public var macEntries: Int
+    /// `false`: ordinary pages only.
+    public var hugepages: Bool
+
+    public init(
+      workers: [Worker], poll: PollMode = .adaptive, macEntries: Int = 16384, hugepages: Bool = true
+    ) {
+      self.workers = workers
+      self.poll = poll
+      self.macEntries = macEntries
+      self.hugepages = hugepages
+    }
+  }
+
+  /// Most ports at a time.
+  public static let maximumPorts = MACTable.maximumPorts
+
+  private let workers: [WorkerThread]
+  private let table: MACTable
+  /// The MAC table's memory, and the queues'.
+  private let arena: Arena
+  private let state: Mutex<State>
+
+  /// What control changes, under one lock.
+  private struct State: ~Copyable {
+    var ports: [PortRecord?] = []
+    /// Counts of ports that are gone, so that sums never shrink.
+    var departed = (transmitq: CounterSample(), receiveq: CounterSample())
+    var aged: UInt64 = 0
+    var stopped = false
+  }
+
+  /// Starts the workers.
+  public init(_ configuration: Configuration) throws {
+    precondition(!configuration.workers.isEmpty)
+    arena = Arena(
+      node: configuration.workers[0].node, allowHuge: configuration.hugepages)
+    let capacity = MACTable.capacity(for: configuration.macEntries)
+    table = unsafe MACTable(
+      try arena.allocate(bytes: MACTable.byteCount(capacity: capacity)), capacity: capacity,
+      key: UInt64.random(in: .min ... .max))
+    let table = table
+    let shares = configuration.workers.count > 1
+    workers = try configuration.workers.enumerated().map { index, worker in
+      try WorkerThread(
+        .init(index: index, cpu: worker.cpu, node: worker.node, poll: configuration.poll),
+        table: table, sharesQueues: shares, fences: !Quiescence.hasBarrier,
+        allowHuge: configuration.hugepages)
+    }
+    state = Mutex(State())
+    do {
+      for worker in workers { try worker.start() }
+    } catch {
+      for worker in workers { worker.stop() }
+      throw error
+    }
+  }
+
+  /// Ends the workers. Ports that are still there carry nothing from then on.
+  public func stop() {
+    state.withLock { state in
+      if state.stopped { return }
+      state.stopped = true
+      for worker in workers { worker.stop() }
+      for worker in workers {
+        if let plan = unsafe worker.state.post(nil) { unsafe Plan.deallocate(plan) }
+      }
+    }
+  }
+
+  // ---- Ports ----
+
+  /// Adds a port for a guest with up to `pairs` queue pairs; returns its number.
+  public func addPort(pairs: Int) throws -> Int {
+    try addPort(pairs: pairs, tap: nil)
+  }
+
+  /// Adds an uplink: one queue pair for each TAP descriptor, polled by the worker of the same place in
+  /// `workers`.
+  public func addPort(tap descriptors: [OwnedFD], headerSize: Int, workers: [Int]) throws -> Int {
+    precondition(descriptors.count == workers.count)
+    return try addPort(
+      pairs: descriptors.count,
+      tap: .init(descriptors: descriptors, headerSize: headerSize, workers: workers))
+  }
+
+  private func addPort(pairs: Int, tap: PortRecord.Tap?) throws -> Int {
+    try state.withLock { state in
+      if let tap {
+        for (descriptor, worker) in zip(tap.descriptors, tap.workers) {
+          try workers[worker].watch(descriptor.raw, edge: false)
+        }
+      }
+      var queues: [PortRecord.Queue] = []
+      for _ in 0..<(2 * pairs) {
+        unsafe queues.append(
+          PortRecord.Queue(memory: try arena.allocate(bytes: PortRecord.Queue.byteCount)))
+      }
+      let port = PortRecord(pairs: pairs, queues: queues, tap: tap)
+      let number: Int
+      if let free = state.ports.firstIndex(where: { $0 == nil }) {
+        number = free
+        state.ports[free] = port
+      } else if state.ports.count < Dataplane.maximumPorts {
+        number = state.ports.count
+        state.ports.append(port)
+      } else {
+        throw DataplaneError("no more than \(Dataplane.maximumPorts) ports")
+      }
+      if tap != nil { publish(&state) }
+      return number
+    }
+  }
+
+  /// Removes a port, its rings and what was learned on it.
+  public func removePort(_ number: Int) {
+    state.withLock { state in
+      guard let port = port(number, state) else { return }
+      let rings = port.queues.compactMap(\.ring)
+      for (index, queue) in port.queues.enumerated() {
+        if let ring = queue.ring { unwatch(ring, index: index) }
+      }
+      if let tap = port.tap {
+        for (descriptor, worker) in zip(tap.descriptors, tap.workers) {
+          workers[worker].unwatch(descriptor.raw)
+        }
+      }
+      state.ports[number] = nil
+      publish(&state)
+      for ring in rings { free(ring) }
+      // Only now can no worker learn on it any more; the number may be given to another port.
+      _ = table.flush(port: number)
+      for (index, queue) in port.queues.enumerated() {
+        let sample = queue.counters.sample
+        if index % 2 == 0 {
+          state.departed.receiveq += sample
+        } else {
+          state.departed.transmitq += sample
+        }
+        unsafe arena.deallocate(queue.memory, bytes: PortRecord.Queue.byteCount)
+      }
+    }
+  }
+
+  /// Sets the longest payload (bytes after the Ethernet header) that is delivered to the port.
+  public func setMTU(_ mtu: Int?, port number: Int) {
+    state.withLock { state in
+      guard let port = port(number, state) else { return }
+      port.frameLimit =
+        mtu.map { min($0 + EthernetHeader.size, Frame.maximumLength) } ?? Frame.maximumLength
+      publish(&state)
+    }
+  }
+
+  // ---- Rings ----
+
+  /// Starts ring `index` (receiveq n is 2n, transmitq n is 2n + 1), polled by `worker` if it is a
+  /// transmitq. The memory stays referenced until the ring is stopped.
+  public func startRing(
+    _ index: Int, of number: Int, _ setup: RingSetup, memory: GuestMemory, worker: Int
+  ) throws {
+    try state.withLock { state in
+      guard let port = port(number, state), port.queues.indices.contains(index) else {
+        throw DataplaneError("there is no ring \(index)")
+      }
+      precondition(port.queues[index].ring == nil, "the ring runs already")
+      let value = try SplitQueue(
+        setup, memory: memory, counters: port.queues[index].counters)
+      let block = unsafe try arena.allocate(bytes: MemoryLayout<SplitQueue>.size)
+      let queue = unsafe block.bindMemory(to: SplitQueue.self, capacity: 1)
+      unsafe queue.initialize(to: value)
+      let record = unsafe PortRecord.RingRecord(
+        queue: queue, setup: setup, memory: memory, worker: worker)
+      // While it is polled nobody need kick. In a receiveq nobody need ever.
+      unsafe queue.pointee.suppressKicks()
+      if index % 2 == 1, let kick = setup.kick {
+        do {
+          try workers[worker].watch(kick.raw, edge: true)
+        } catch {
+          free(record)
+          throw DataplaneError("the kick descriptor can't be waited for: \(error)")
+        }
+      }
+      port.queues[index].ring = record
+      publish(&state)
+    }
+  }
+
+  /// Stops a ring and returns the next avail index; `nil` when it does not run. On return no worker
+  /// touches the ring, its memory or its descriptors.
+  public func stopRing(_ index: Int, of number: Int) -> UInt16? {
+    state.withLock { state in
+      guard let port = port(number, state), port.queues.indices.contains(index),
+        let ring = port.queues[index].ring
+      else { return nil }
+      unwatch(ring, index: index)
+      port.queues[index].ring = nil
+      publish(&state)
+      let next = unsafe ring.queue.pointee.nextAvail
+      free(ring)
+      return next
+    }
+  }
+
+  private func unwatch(_ ring: PortRecord.RingRecord, index: Int) {
+    if index % 2 == 1, let kick = ring.setup.kick { workers[ring.worker].unwatch(kick.raw) }
+  }
+
+  private func free(_ ring: PortRecord.RingRecord) {
+    unsafe arena.deallocate(
+      UnsafeMutableRawPointer(ring.queue), bytes: MemoryLayout<SplitQueue>.size)
+  }
+
+  private func port(_ number: Int, _ state: borrowing State) -> PortRecord? {
+    state.ports.indices.contains(number) ? state.ports[number] : nil
+  }
+
+  // ---- Plans ----
+
+  /// Gives each worker a plan of the ports as they are now, and waits until none uses an older one.
+  private func publish(_ state: inout State) {
+    if state.stopped { return }
+    var old: [UnsafeMutablePointer<Plan>] = unsafe []
+    for worker in workers {
+      let index = worker.placement.index
+      let sources = state.ports.enumerated().flatMap { number, port in
+        port?.sources(port: number, worker: index) ?? []
+      }
+      let outputs = state.ports.map { port in
+        (
+          slots: port?.slots(worker: index, of: workers.count) ?? [],
+          limit: UInt32(port?.frameLimit ?? 0)
+        )
+      }
+      let mustPoll = state.ports.contains { port in
+        port?.queues.enumerated().contains { number, queue in
+          guard number % 2 == 1, let ring = queue.ring else { return false }
+          return ring.worker == index && ring.setup.kick == nil
+        } ?? false
+      }
+      let plan = unsafe Plan.allocate(sources: sources, outputs: outputs, mustPoll: mustPoll)
+      if let replaced = unsafe worker.state.post(plan) { unsafe old.append(replaced) }
+      worker.wake.signal()
+    }
+    Quiescence.wait(for: workers)
+    for unsafeplan in unsafe old { unsafe Plan.deallocate(plan) }
+  }
+
+  // ---- The MAC table ----
+
+  /// Records an address as if a frame from it had come in (vhost-user: SEND_RARP).
+  public func learn(_ mac: MACAddress, port: Int) {
+    guard mac.isValidSource else { return }
+    _ = table.learn(mac, port: port, now: table.now)
+  }
+
+  /// Lets one thirty-second of an address's lifetime pass; returns how many addresses it ended.
+  @discardableResult
+  public func age() -> Int {
+    let aged = table.age()
+    state.withLock { $0.aged += UInt64(aged) }
+    return aged
+  }
+
+  /// Stamps that `age` must be called for an address to be forgotten.
+  public static let lifetime = Int(MACTable.lifetime)
+
+  /// Forgets what was learned on a port.
+  public func flush(port: Int) {
+    _ = table.flush(port: port)
+  }
+
+  /// Every address with its port's number and the `age` calls since it was last seen.
+  public func addresses() -> [(mac: MACAddress, port: Int, age: Int)] { table.entries() }
+
+  public var addressCounts: AddressCounts {
+    let aged = state.withLock { $0.aged }
+    return AddressCounts(
+      capacity: table.capacity, learned: sum(.learned), moved: sum(.moved), evicted: sum(.evicted),
+      aged: aged)
+  }
+
+  private func sum(_ count: WorkerState.Count) -> UInt64 {
+    workers.reduce(0) { $0 &+ $1.state.load(count) }
+  }
+
+  // ---- Readings ----
+
+  /// What queue `index` of a port has counted since the port was made; `nil` when there is no such queue.
+  public func counters(port number: Int, queue index: Int) -> CounterSample? {
+    state.withLock { state in
+      guard let port = port(number, state), port.queues.indices.contains(index) else { return nil }
+      return port.queues[index].counters.sample
+    }
+  }
+
+  /// Sums over the queues of ports that have been removed.
+  public var departed: (transmitq: CounterSample, receiveq: CounterSample) {
+    state.withLock { $0.departed }
+  }
+
+  public func workerSamples() -> [WorkerSample] {
+    workers.map { worker in
+      let epoch = worker.state.epoch
+      return WorkerSample(
+        turns: epoch / 2, busyTurns: worker.state.load(.busyTurns),
+        sleeps: worker.state.load(.sleeps), sleeping: epoch & 1 != 0, pages: worker.arena.pages)
+    }
+  }
+}

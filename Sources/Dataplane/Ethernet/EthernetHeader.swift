@@ -1,0 +1,31 @@
+/// The first 16 bytes of a frame in two words, loaded once from memory that its sender may be changing.
+///
+/// What is judged here is what is delivered: the receiver's copy of these bytes is written from these
+/// words. The 14 bytes of the Ethernet header are followed by 2 bytes of payload (zero in a frame of 14).
+struct EthernetHeader {
+  /// Bytes of destination, source and type.
+  static let size = 14
+  /// Bytes held here.
+  static let held = 16
+
+  /// Bytes 0 to 7: destination (6), and the first two bytes of the source.
+  var first: UInt64 = 0
+  /// Bytes 8 to 15: the rest of the source, the type, two bytes of payload.
+  var second: UInt64 = 0
+
+  @inline(always)
+  var destination: MACAddress { MACAddress(word: UInt64(littleEndian: first)) }
+
+  @inline(always)
+  var source: MACAddress {
+    MACAddress(
+      word: UInt64(littleEndian: first) &>> 48 | UInt64(littleEndian: second) &<< 16)
+  }
+
+  /// Whether an 802.1Q or 802.1ad tag follows the addresses.
+  @inline(always)
+  var isTagged: Bool {
+    let type = UInt16(truncatingIfNeeded: UInt64(littleEndian: second) &>> 32)
+    return type == 0x0081 || type == 0xA888
+  }
+}

@@ -1,0 +1,125 @@
+public import Linux
+
+/// A region of guest memory as a front-end shared it and this process mapped it.
+public struct GuestRegion: Sendable {
+  /// Guest physical address of the first byte.
+  public var guestAddress: UInt64
+  /// Address of the first byte in the front-end's own address space; ring addresses are given in it.
+  public var userAddress: UInt64
+  /// Exactly the region: its `length` is the region's size.
+  public var mapping: Mapping
+
+  public init(guestAddress: UInt64, userAddress: UInt64, mapping: Mapping) {
+    self.guestAddress = guestAddress
+    self.userAddress = userAddress
+    self.mapping = mapping
+  }
+}
+
+/// One guest's memory: what keeps it mapped, and the table by which workers find their way in it. It does
+/// not change; a new memory table is a new object.
+@safe public final class GuestMemory: @unchecked Sendable {
+  public let regions: [GuestRegion]
+  /// The table that the rings read.
+  let view: MemoryView
+
+  /// - Parameter regions: at least one; they overlap neither in guest nor in user addresses (the protocol
+  ///   layer has checked).
+  public init(_ regions: [GuestRegion]) {
+    self.regions = regions.sorted { $0.guestAddress < $1.guestAddress }
+    let table = UnsafeMutablePointer<MemoryView.Entry>.allocate(capacity: max(1, regions.count))
+    for (index, region) in self.regions.enumerated() {
+      unsafe (table + index).initialize(
+        to: MemoryView.Entry(
+          start: region.guestAddress, size: UInt64(region.mapping.length),
+          host: UInt(bitPattern: region.mapping.base)))
+    }
+    view = unsafe MemoryView(entries: table, count: regions.count)
+  }
+
+  deinit {
+    unsafe view.entries.deallocate()
+  }
+
+  /// The address here of `length` bytes at a front-end user address, or `nil` when they do not lie inside
+  /// one region. For the rings' own parts (vhost-user: SET_VRING_ADDR).
+  func host(user address: UInt64, length: Int) -> UnsafeMutableRawPointer? {
+    for region in regions {
+      let offset = address &- region.userAddress
+      let size = UInt64(region.mapping.length)
+      if address >= region.userAddress, offset < size, UInt64(length) <= size - offset {
+        return unsafe region.mapping.base + Int(offset)
+      }
+    }
+    return nil
+  }
+}
+
+/// The way from guest physical addresses to this process's, as a worker walks it.
+@safe struct MemoryView {
+  struct Entry {
+    var start: UInt64
+    var size: UInt64
+    var host: UInt
+  }
+
+  let entries: UnsafeMutablePointer<Entry>
+  let count: Int
+
+  /// The address here of guest physical `address`, when `length` bytes from it lie inside one region;
+  /// otherwise `nil`. CVE-2018-1059 is what comes of checking only the first byte.
+  ///
+  /// - Parameter hint: index of the region that was hit last; most addresses hit it again.
+  @inline(always)
+  func translate(_ address: UInt64, _ length: UInt32, hint: inout Int) -> UnsafeMutableRawPointer? {
+    // SAFETY: `hint` is 0 or an index that `find` returned; a table has at least one entry.
+    let entry = unsafe entries[hint]
+    let offset = address &- entry.start
+    // Written so that nothing can wrap: offset < size is known before it is subtracted.
+    if offset < entry.size, UInt64(length) <= entry.size &- offset {
+      return unsafe UnsafeMutableRawPointer(
+        bitPattern: entry.host &+ UInt(truncatingIfNeeded: offset))
+    }
+    return unsafe find(address, length, hint: &hint)
+  }
+
+  @inline(never)
+  private func find(
+    _ address: UInt64, _ length: UInt32, hint: inout Int
+  ) -> UnsafeMutableRawPointer? {
+    var index = 0
+    while index < count {
+      let entry = unsafe entries[index]
+      let offset = address &- entry.start
+      if offset < entry.size, UInt64(length) <= entry.size &- offset {
+        hint = index
+        return unsafe UnsafeMutableRawPointer(
+          bitPattern: entry.host &+ UInt(truncatingIfNeeded: offset))
+      }
+      index &+= 1
+    }
+    return nil
+  }
+
+  /// The address here of guest physical `address` and how many bytes lie behind it in the same region, at
+  /// most `length`; for buffers that run from one region into the next.
+  @inline(never)
+  func reach(_ address: UInt64, _ length: UInt32) -> (
+    base: UnsafeMutableRawPointer, length: UInt32
+  )? {
+    var index = 0
+    while index < count {
+      let entry = unsafe entries[index]
+      let offset = address &- entry.start
+      if offset < entry.size,
+        let base = unsafe UnsafeMutableRawPointer(
+          bitPattern: entry.host &+ UInt(truncatingIfNeeded: offset))
+      {
+        let rest = min(UInt64(length), entry.size &- offset)
+        return unsafe (base, UInt32(truncatingIfNeeded: rest))
+      }
+      index &+= 1
+    }
+    return nil
+  }
+}

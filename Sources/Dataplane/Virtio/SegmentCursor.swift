@@ -1,0 +1,90 @@
+internal import CLinux
+internal import Glibc
+
+/// A place in a list of pieces, for walking two lists beside each other. The list is the worker's own, so
+/// it does not change; the bytes it points to may.
+@safe struct SegmentCursor {
+  private let segments: UnsafeMutablePointer<Segment>
+  private let count: Int
+  private(set) var index = 0
+  private var offset: UInt32 = 0
+
+  /// - Parameter segments: `count` pieces, none of them empty.
+  @inline(always)
+  init(_ segments: UnsafeMutablePointer<Segment>, count: Int) {
+    unsafe self.segments = unsafe segments
+    self.count = count
+  }
+
+  /// Bytes left in the present piece.
+  @inline(always)
+  var remainingHere: Int {
+    index < count ? Int(unsafe segments[index].length &- offset) : 0
+  }
+
+  /// Address of the next byte; there must be one.
+  @inline(always)
+  var here: UnsafeMutableRawPointer {
+    unsafe UnsafeMutableRawPointer(bitPattern: segments[index].base &+ UInt(offset))
+      .unsafelyUnwrapped
+  }
+
+  /// Takes one byte; 0 behind the end.
+  mutating func byte() -> UInt8 {
+    guard remainingHere > 0 else { return 0 }
+    let value = unsafe clx_fetch8(here)
+    skip(1)
+    return value
+  }
+
+  /// Moves on by `length` bytes, or to the end.
+  mutating func skip(_ length: Int) {
+    var rest = length
+    while rest > 0, index < count {
+      let step = min(rest, remainingHere)
+      offset &+= UInt32(truncatingIfNeeded: step)
+      rest &-= step
+      if remainingHere == 0 {
+        index &+= 1
+        offset = 0
+      }
+    }
+  }
+
+  /// Shortens the present piece by what has been taken of it, so that the list itself begins here.
+  mutating func dropConsumed() {
+    guard index < count, offset > 0 else { return }
+    unsafe segments[index].base &+= UInt(offset)
+    unsafe segments[index].length &-= offset
+    offset = 0
+  }
+
+  /// Copies `length` bytes from private memory to this place and moves past them; what does not fit is
+  /// left out.
+  mutating func write(_ source: UnsafeRawPointer, _ length: Int) {
+    var done = 0
+    while done < length {
+      let step = min(length &- done, remainingHere)
+      if step == 0 { return }
+      // SAFETY: `step` bytes lie at both places: `length` bounds the source, the piece the target.
+      unsafe memcpy(here, source + done, step)
+      skip(step)
+      done &+= step
+    }
+  }
+
+  /// Copies `length` bytes from `source`'s place to this one and moves both; stops where either ends.
+  mutating func copy(from source: inout SegmentCursor, _ length: Int) {
+    var rest = length
+    while rest > 0 {
+      let step = min(rest, min(remainingHere, source.remainingHere))
+      if step == 0 { return }
+      // SAFETY: `step` bytes lie in both pieces. They may overlap only if a guest shares memory with
+      // itself through two ports, and then only its own bytes suffer.
+      unsafe memmove(here, source.here, step)
+      skip(step)
+      source.skip(step)
+      rest &-= step
+    }
+  }
+}

@@ -1,0 +1,67 @@
+internal import Synchronization
+
+/// The words that a worker and control share, each on a cache line of its own.
+///
+/// The epoch is even while the worker is awake and grows by two a turn; it is odd while the worker sleeps.
+@safe struct WorkerState {
+  static let byteCount = 4 * Arena.line
+
+  private let memory: UnsafeMutableRawPointer
+
+  /// - Parameter memory: `byteCount` zeroed bytes which outlive every copy of this.
+  init(_ memory: UnsafeMutableRawPointer) {
+    unsafe self.memory = unsafe memory
+  }
+
+  @inline(always)
+  private func word(_ line: Int, _ index: Int = 0) -> UnsafeMutablePointer<Atomic<UInt64>> {
+    unsafe (memory + (line &* Arena.line &+ index &* 8)).assumingMemoryBound(
+      to: Atomic<UInt64>.self)
+  }
+
+  // ---- Line 0: written by control ----
+
+  /// The mailbox: one place for the newest plan. The worker looks at it once a turn.
+  @inline(always)
+  var plan: UnsafeMutablePointer<Plan>? {
+    unsafe UnsafeMutablePointer<Plan>(
+      bitPattern: UInt(word(0).pointee.load(ordering: .acquiring)))
+  }
+
+  func post(_ plan: UnsafeMutablePointer<Plan>?) -> UnsafeMutablePointer<Plan>? {
+    let old = unsafe word(0).pointee.exchange(
+      UInt64(UInt(bitPattern: plan)), ordering: .acquiringAndReleasing)
+    return unsafe UnsafeMutablePointer<Plan>(bitPattern: UInt(old))
+  }
+
+  @inline(always)
+  var isStopping: Bool { unsafe word(0, 1).pointee.load(ordering: .relaxed) != 0 }
+
+  func stop() { unsafe word(0, 1).pointee.store(1, ordering: .releasing) }
+
+  // ---- Line 1: written by the worker ----
+
+  /// Releases everything this turn did; control acquires it.
+  @inline(always)
+  var epoch: UInt64 {
+    get { unsafe word(1).pointee.load(ordering: .acquiring) }
+    nonmutating set { unsafe word(1).pointee.store(newValue, ordering: .releasing) }
+  }
+
+  // ---- Line 2: the worker's own counts ----
+
+  enum Count: Int {
+    case busyTurns, sleeps, learned, moved, evicted
+  }
+
+  @inline(always)
+  func add(_ count: Count, _ amount: UInt64 = 1) {
+    let place = unsafe word(2, count.rawValue)
+    unsafe place.pointee.store(
+      place.pointee.load(ordering: .relaxed) &+ amount, ordering: .relaxed)
+  }
+
+  func load(_ count: Count) -> UInt64 {
+    unsafe word(2, count.rawValue).pointee.load(ordering: .relaxed)
+  }
+}

@@ -1,0 +1,149 @@
+internal import CLinux
+internal import Linux
+internal import Synchronization
+
+/// The thread that turns a worker, pinned to one CPU: polls while there is work, and otherwise sleeps in the
+/// kernel until a guest kicks, a TAP has something, or control calls.
+@safe final class WorkerThread: @unchecked Sendable {
+  /// Where a worker runs and how it waits.
+  struct Placement: Sendable {
+    var index: Int
+    /// `nil`: wherever the process may run (tests).
+    var cpu: Int?
+    var node: Int
+    var poll: PollMode
+  }
+
+  /// Turns without work before a worker looks for sleep: some 50 to 100 microseconds.
+  private static let patience = 1000
+
+  let placement: Placement
+  let state: WorkerState
+  /// Its own memory; on its own node.
+  let arena: Arena
+  let wake: EventFD
+  let epoll: OwnedFD
+  private let worker: UnsafeMutablePointer<Worker>
+  private var thread: Linux.Thread?
+
+  init(
+    _ placement: Placement, table: MACTable, sharesQueues: Bool, fences: Bool, allowHuge: Bool
+  ) throws {
+    self.placement = placement
+    let arena = Arena(node: placement.node, allowHuge: allowHuge)
+    let state = unsafe WorkerState(try arena.allocate(bytes: WorkerState.byteCount))
+    let wake = try EventFD()
+    let epoll = OwnedFD(taking: try SystemError.check(clx_epoll_create(), "make an epoll set"))
+    try SystemError.check(clx_epoll_add(epoll.raw, wake.descriptor.raw, 0, 0), "watch an eventfd")
+    let value = try Worker(
+      state: state, table: table, arena: arena, sharesQueues: sharesQueues, fences: fences)
+    let worker = UnsafeMutablePointer<Worker>.allocate(capacity: 1)
+    unsafe worker.initialize(to: value)
+    self.arena = arena
+    self.state = state
+    self.wake = wake
+    self.epoll = epoll
+    unsafe self.worker = unsafe worker
+  }
+
+  deinit {
+    unsafe worker.deinitialize(count: 1)
+    unsafe worker.deallocate()
+  }
+
+  /// Starts the thread and waits until it runs where it should.
+  func start() throws {
+    let ready = try EventFD()
+    let failure = Mutex<SystemError?>(nil)
+    let box = Box(failure)
+    thread = try Linux.Thread(name: "worker/\(placement.index)") { [self] in
+      do throws(SystemError) {
+        if let cpu = placement.cpu { try Affinity.confine(to: [cpu]) }
+      } catch {
+        box.failure.withLock { $0 = error }
+        ready.signal()
+        return
+      }
+      ready.signal()
+      run()
+    }
+    _ = try Poller.wait([(ready.descriptor.raw, .read)])
+    if let error = box.failure.withLock({ $0 }) {
+      thread?.join()
+      thread = nil
+      throw error
+    }
+  }
+
+  /// Ends the loop and waits for the thread.
+  func stop() {
+    state.stop()
+    wake.signal()
+    thread?.join()
+    thread = nil
+  }
+
+  private final class Box: Sendable {
+    let failure: Mutex<SystemError?>
+    init(_ failure: consuming Mutex<SystemError?>) { self.failure = failure }
+  }
+
+  /// Adds a descriptor whose readiness ends a sleep. A kick is watched edge-triggered, so that the worker
+  /// never has to read a descriptor that belongs to a stranger: reading could block.
+  func watch(_ descriptor: CInt, edge: Bool) throws(SystemError) {
+    try SystemError.check(
+      clx_epoll_add(epoll.raw, descriptor, edge ? 1 : 0, 1), "watch a queue's descriptor")
+  }
+
+  func unwatch(_ descriptor: CInt) {
+    _ = clx_epoll_remove(epoll.raw, descriptor)
+  }
+
+  // ---- The loop ----
+
+  private func run() {
+    var idle = 0
+    while !state.isStopping {
+      // SAFETY: this thread is the worker's only user from start to stop.
+      if unsafe worker.pointee.turn() > 0 {
+        idle = 0
+        continue
+      }
+      idle &+= 1
+      clx_pause()
+      if idle >= WorkerThread.patience, placement.poll == .adaptive {
+        sleep()
+        idle = 0
+      }
+    }
+    // Counts as asleep from here on: nobody need wait for a worker that has ended.
+    state.epoch |= 1
+  }
+
+  /// Sleeps until there is something to do. Every ring is asked for a kick first, then looked at once
+  /// more: what came in between would otherwise wait for the next frame.
+  private func sleep() {
+    if unsafe !worker.pointee.armNotifications() {
+      // A ring without a kick descriptor never calls: look at it a thousand times a second.
+      let limit = unsafe state.plan?.pointee.mustPoll == true ? 1 : 1000
+      state.add(.sleeps)
+      state.epoch |= 1
+      _ = clx_epoll_wait(epoll.raw, CInt(limit))
+      // Awake, and visibly so, before the next look at the mailbox: see `Quiescence`.
+      state.epoch = state.epoch &+ 1
+      if unsafe worker.pointee.fences {
+        atomicMemoryFence(ordering: .sequentiallyConsistent)
+      }
+      wake.drain()
+    }
+    unsafe worker.pointee.suppressNotifications()
+  }
+}
+
+/// How a worker without work waits.
+public enum PollMode: String, Sendable {
+  /// Sleeps when there is nothing to do for a while.
+  case adaptive
+  /// Never sleeps.
+  case busy
+}
