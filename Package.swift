@@ -16,7 +16,6 @@ let argumentParser = Target.Dependency.product(
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
 let yams = Target.Dependency.product(name: "Yams", package: "Yams")
-let flyingFox = Target.Dependency.product(name: "FlyingFox", package: "FlyingFox")
 
 func library(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .target(name: name, dependencies: dependencies, swiftSettings: strict)
@@ -43,7 +42,6 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
-    .package(url: "https://github.com/swhitty/FlyingFox", from: "0.27.1"),
   ],
   targets: [
     // floor 0
@@ -58,7 +56,7 @@ let package = Package(
     // floor 3
     library("Switch", ["ControlAPI", "Dataplane", "Linux", "VhostUser", logging, system]),
     // floor 4
-    library("Control", ["ControlAPI", "Linux", flyingFox, logging, system]),
+    library("Control", ["ControlAPI", "Linux", logging, system]),
     // floor 5
     program(
       "swiveld",
@@ -74,9 +72,9 @@ let package = Package(
     tests(
       "Switch", ["Switch", "ControlAPI", "Dataplane", "Linux", "VirtioDriver", logging, system]),
     tests("ControlAPI", ["ControlAPI"]),
-    tests("Control", ["Control", "ControlAPI", "Linux", flyingFox, logging, system]),
+    tests("Control", ["Control", "ControlAPI", "Linux", logging, system, yams]),
     tests("swiveld", ["swiveld", "ControlAPI", "Switch"]),
-    tests("swivel", ["swivel", "ControlAPI"]),
+    tests("swivel", ["swivel", "Control", "ControlAPI", "Linux", argumentParser, logging, system]),
     tests("EndToEnd", ["ControlAPI", "VirtioDriver", "Linux", system]),
   ]
 )

@@ -1,0 +1,165 @@
+public import ControlAPI
+internal import Dispatch
+internal import Linux
+public import Logging
+internal import Synchronization
+
+/// The control interface: HTTP/1.1 with JSON over a Unix socket.
+///
+/// One thread accepts, one thread serves each connection, and every wait has an end: a client that says
+/// nothing, sends half a request or never reads its reply costs one of `Limits.connections` slots for
+/// `Limits` seconds and nothing else. The service's calls may block, which is why threads serve them and
+/// not Swift's cooperative pool.
+public final class ControlServer: Sendable {
+  private let socket: ControlSocket
+  private let router: Router
+  private let logger: Logger
+  private let limits: Limits
+  private let running = Mutex<Running?>(nil)
+
+  private struct Running: Sendable {
+    var listener: UnixListener
+    var stop: EventFD
+    var thread: Linux.Thread
+  }
+
+  public convenience init(socket: ControlSocket, service: any SwitchService, logger: Logger) {
+    self.init(socket: socket, service: service, logger: logger, limits: Limits())
+  }
+
+  init(socket: ControlSocket, service: any SwitchService, logger: Logger, limits: Limits) {
+    self.socket = socket
+    router = Router(service: service, logger: logger)
+    self.logger = logger
+    self.limits = limits
+  }
+
+  /// Listens, and returns once clients can connect. Throws a `SystemError` or a `ServiceError` whose
+  /// description says why not: another daemon answers there, a file that is no socket is in the way, …
+  public func start() async throws {
+    try running.withLock { running in
+      if running != nil {
+        throw ServiceError(.conflict, "the control server runs already")
+      }
+      let listener = try socket.listen()
+      let stop = try EventFD()
+      let (router, logger, limits) = (router, logger, limits)
+      let thread = try Linux.Thread(name: "control") {
+        var acceptor = Acceptor(
+          listener: listener, stop: stop, router: router, logger: logger, limits: limits)
+        acceptor.run()
+      }
+      running = Running(listener: listener, stop: stop, thread: thread)
+    }
+    logger.info("the control socket is \(socket.path)")
+  }
+
+  /// Ends all connections after the request each is serving, and removes the socket file.
+  public func stop() async {
+    let ending = running.withLock { running in
+      defer { running = nil }
+      return running
+    }
+    guard let ending else { return }
+    ending.stop.signal()
+    await withCheckedContinuation { continuation in
+      DispatchQueue.global().async {
+        ending.thread.join()
+        continuation.resume()
+      }
+    }
+  }
+}
+
+/// What a client may take of the daemon.
+struct Limits: Sendable {
+  /// Connections served at once; further ones get a 503.
+  var connections = 64
+  /// Bytes of a request's line and headers.
+  var head = 16 * 1024
+  /// Bytes of a request's body.
+  var body = 64 * 1024
+  /// From a connection's start, or its last reply, to the first byte of the next request.
+  var idle = Duration.seconds(15)
+  /// From the first byte of a request to its last.
+  var request = Duration.seconds(5)
+  /// Until the client has taken the reply.
+  var reply = Duration.seconds(10)
+}
+
+/// Accepts connections until told to stop, and owns their threads.
+private struct Acceptor {
+  let listener: UnixListener
+  let stop: EventFD
+  let router: Router
+  let logger: Logger
+  let limits: Limits
+  private let finished = Finished()
+  private var threads: [Int: Linux.Thread] = [:]
+  private var next = 0
+
+  init(
+    listener: UnixListener, stop: EventFD, router: Router, logger: Logger, limits: Limits
+  ) {
+    self.listener = listener
+    self.stop = stop
+    self.router = router
+    self.logger = logger
+    self.limits = limits
+  }
+
+  /// Connections that ended, whose threads wait to be joined.
+  private final class Finished: Sendable {
+    let ids = Mutex<[Int]>([])
+  }
+
+  mutating func run() {
+    while true {
+      do throws(SystemError) {
+        let ready = try Poller.wait([
+          (listener.descriptor.raw, .read), (stop.descriptor.raw, .read),
+        ])
+        if ready[1] { break }
+        if ready[0], let connection = try UnixSocket.accept(listener.descriptor) {
+          serve(connection)
+        }
+      } catch {
+        // Out of descriptors or memory: the next connections wait in the backlog until there are some.
+        logger.error("the control socket could not accept a connection: \(error)")
+        _ = try? Poller.wait([(stop.descriptor.raw, .read)], milliseconds: 200)
+      }
+      reap()
+    }
+    for thread in threads.values { thread.join() }
+  }
+
+  private mutating func serve(_ socket: OwnedFD) {
+    let stream = ByteStream(socket: socket, stop: stop)
+    if threads.count >= limits.connections {
+      let reply = HTTPReply.error(
+        503, "the daemon serves \(limits.connections) connections already")
+      try? stream.write(reply.encoded(keepAlive: false), within: .zero)
+      return
+    }
+    let id = next
+    next += 1
+    let (router, limits, finished) = (router, limits, finished)
+    do {
+      threads[id] = try Linux.Thread(name: "control-\(id)") {
+        var connection = HTTPConnection(stream: stream, limits: limits, router: router)
+        connection.serve()
+        finished.ids.withLock { $0.append(id) }
+      }
+    } catch {
+      logger.error("the control socket dropped a connection: \(error)")
+    }
+  }
+
+  private mutating func reap() {
+    let ended = finished.ids.withLock { ids in
+      defer { ids = [] }
+      return ids
+    }
+    for id in ended { threads.removeValue(forKey: id)?.join() }
+  }
+}

@@ -1,0 +1,171 @@
+/// One thing that is wrong with a request, and where.
+public struct RequestFault: Sendable, Equatable {
+  /// The keys that lead to the value, as in `["vhost-user", "queues"]`; empty: the request as a whole.
+  public var keys: [String]
+  public var message: String
+
+  public init(_ keys: [String], _ message: String) {
+    self.keys = keys
+    self.message = message
+  }
+}
+
+/// The rules that a port has to keep wherever it comes from: the configuration file and the control
+/// socket ask here, so that neither accepts what the other refuses.
+extension PortRequest {
+  /// The keys of a port, of its `vhost-user` and of its `tap`, in the order that messages list them.
+  public static let keys = ["name", "vhost-user", "tap", "mtu"]
+  public static let vhostUserKeys = ["path", "mode", "queues", "owner", "group", "permissions"]
+  public static let tapKeys = ["device", "queues"]
+
+  /// Throws `.invalid` with everything that is wrong, separated by semicolons.
+  public func validate() throws(ServiceError) {
+    let faults = self.faults
+    if faults.isEmpty { return }
+    throw ServiceError(.invalid, faults.map(\.message).joined(separator: "; "))
+  }
+
+  /// Everything that is wrong with the request; empty when nothing is.
+  public var faults: [RequestFault] {
+    var faults: [RequestFault] = []
+    if !PortRequest.isName(name) {
+      faults.append(
+        RequestFault(
+          ["name"],
+          "name must be 1 to 64 characters of A-Z a-z 0-9 . _ -, not \(quoted(name))"))
+    }
+    switch (vhostUser, tap) {
+    case (nil, nil):
+      faults.append(RequestFault([], "a port needs vhost-user or tap"))
+    case (.some, .some):
+      faults.append(RequestFault(["tap"], "a port has vhost-user or tap, not both"))
+    case (let vhostUser?, nil):
+      faults += vhostUser.faults
+    case (nil, let tap?):
+      faults += tap.faults
+    }
+    if let mtu, !(68...65535).contains(mtu) {
+      faults.append(RequestFault(["mtu"], "mtu must be 68 to 65535 bytes, not \(mtu)"))
+    }
+    return faults
+  }
+
+  private static func isName(_ name: String) -> Bool {
+    // "." and ".." would be changed on their way through a URL's path.
+    if name == "." || name == ".." { return false }
+    return (1...64).contains(name.utf8.count)
+      && name.utf8.allSatisfy {
+        switch $0 {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+          UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"),
+          UInt8(ascii: "-"):
+          return true
+        default:
+          return false
+        }
+      }
+  }
+}
+
+extension VhostUserRequest {
+  var faults: [RequestFault] {
+    var faults: [RequestFault] = []
+    func fault(_ key: String, _ message: String) {
+      faults.append(RequestFault(["vhost-user", key], "vhost-user.\(key) \(message)"))
+    }
+    if let wrong = socketPathFault(path) { fault("path", wrong) }
+    if let queues, !(1...16).contains(queues) { fault("queues", "must be 1 to 16, not \(queues)") }
+    if mode == .client {
+      let set = [("owner", owner), ("group", group), ("permissions", permissions)]
+      for (key, value) in set where value != nil {
+        fault(key, "is for mode server: in mode client the front-end makes the socket")
+      }
+    }
+    if owner == "" { fault("owner", "must be a user's name or number") }
+    if group == "" { fault("group", "must be a group's name or number") }
+    if let permissions, permissionBits(permissions) == nil {
+      fault("permissions", "must be octal, as in '0660', not \(quoted(permissions))")
+    }
+    return faults
+  }
+}
+
+extension TapRequest {
+  var faults: [RequestFault] {
+    var faults: [RequestFault] = []
+    // The kernel's own rules (dev_valid_name), and no '%', which would make it choose a number.
+    let taboo = device.unicodeScalars.contains {
+      $0.value <= 0x20 || $0.value == 0x7f || $0 == "/" || $0 == ":" || $0 == "%"
+    }
+    if !(1...15).contains(device.utf8.count) || taboo || device == "." || device == ".." {
+      faults.append(
+        RequestFault(
+          ["tap", "device"],
+          "tap.device must be an interface name of 1 to 15 characters without space / : %, "
+            + "not \(quoted(device))"))
+    }
+    if let queues, !(1...16).contains(queues) {
+      faults.append(
+        RequestFault(["tap", "queues"], "tap.queues must be 1 to 16, not \(queues)"))
+    }
+    return faults
+  }
+}
+
+/// What is wrong with the path of a Unix socket (`"must be …"`), or `nil` when nothing is.
+public func socketPathFault(_ path: String) -> String? {
+  if !path.hasPrefix("/") { return "must be an absolute path, not \(quoted(path))" }
+  if path.hasSuffix("/") { return "must name a socket, not the directory \(quoted(path))" }
+  if path.utf8.contains(0) { return "must not contain a zero byte" }
+  // sun_path holds 108 bytes, the last of them zero.
+  let length = path.utf8.count
+  return length <= 107 ? nil : "must be at most 107 bytes long, not \(length)"
+}
+
+/// The bits of `"0660"` or `"660"`; `nil` when it is not an octal number of file permissions.
+public func permissionBits(_ text: String) -> UInt32? {
+  guard (3...4).contains(text.utf8.count), text.utf8.allSatisfy({ (0x30...0x37).contains($0) }),
+    let bits = UInt32(text, radix: 8), bits <= 0o777
+  else { return nil }
+  return bits
+}
+
+/// The message for a key that nobody knows, with what was expected and the likeliest intention.
+public func unknownKey(_ key: String, in place: String, expected: [String]) -> String {
+  var list = expected.joined(separator: ", ")
+  if expected.count > 1, let last = expected.last {
+    list = expected.dropLast().joined(separator: ", ") + " or " + last
+  }
+  var message = "unknown key \(quoted(key)) in \(place); expected \(list)"
+  let near = expected.map { ($0, distance(key, $0)) }.min { $0.1 < $1.1 }
+  if let (name, edits) = near, edits <= max(1, name.count / 3) {
+    message += " (did you mean '\(name)'?)"
+  }
+  return message
+}
+
+/// The text in single quotes, shortened and without control characters: fit for one line of a log.
+public func quoted(_ text: String) -> String {
+  let shown = text.unicodeScalars.prefix(80).map { $0.value < 0x20 || $0.value == 0x7f ? "?" : $0 }
+  let tail = text.unicodeScalars.count > 80 ? "…" : ""
+  return "'\(String(String.UnicodeScalarView(shown)))\(tail)'"
+}
+
+/// The edits between two keys: letters added, removed, changed, or swapped with their neighbour.
+private func distance(_ left: String, _ right: String) -> Int {
+  let left = Array(left.lowercased().utf8.prefix(64))
+  let right = Array(right.lowercased().utf8)
+  var rows = [Array(0...right.count)]
+  for i in left.indices {
+    var row = [i + 1]
+    for j in right.indices {
+      var least = min(rows[i][j + 1] + 1, row[j] + 1, rows[i][j] + (left[i] == right[j] ? 0 : 1))
+      if i > 0, j > 0, left[i] == right[j - 1], left[i - 1] == right[j] {
+        least = min(least, rows[i - 1][j - 1] + 1)
+      }
+      row.append(least)
+    }
+    rows.append(row)
+  }
+  return rows[left.count][right.count]
+}

@@ -1,0 +1,134 @@
+internal import ControlAPI
+internal import Foundation
+internal import Linux
+internal import SystemPackage
+
+/// Why a command got no answer, in one line.
+struct ClientError: Error, Equatable, CustomStringConvertible {
+  var description: String
+
+  init(_ description: String) {
+    self.description = description
+  }
+}
+
+/// Asks the daemon: HTTP/1.1 over a Unix socket, one request a connection.
+struct ControlClient: Sendable {
+  var path: String
+  /// From the request to the last byte of its reply.
+  var timeout = Duration.seconds(10)
+
+  /// The body of the reply to GET `target`.
+  func get(_ target: String) throws(ClientError) -> Data { try ask("GET", target) }
+
+  func post(_ target: String, _ value: some Encodable) throws(ClientError) -> Data {
+    let body: Data
+    do {
+      body = try JSONEncoder().encode(value)
+    } catch {
+      throw ClientError("the request can't be written as JSON: \(error)")
+    }
+    return try ask("POST", target, body)
+  }
+
+  func delete(_ target: String) throws(ClientError) { _ = try ask("DELETE", target) }
+
+  /// A name as a segment of a path.
+  static func segment(_ name: String) -> String {
+    let plain = CharacterSet(
+      charactersIn: "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+    return name.addingPercentEncoding(withAllowedCharacters: plain) ?? ""
+  }
+
+  static func decode<Value: Decodable>(
+    _ type: Value.Type, from data: Data
+  ) throws(ClientError) -> Value {
+    do {
+      return try JSONDecoder().decode(type, from: data)
+    } catch {
+      throw ClientError(
+        "the daemon's reply is not what swivel \(swivelVersion) expects; are both of one version?")
+    }
+  }
+
+  private func ask(
+    _ method: String, _ target: String, _ body: Data = Data()
+  ) throws(ClientError) -> Data {
+    var request = "\(method) \(target) HTTP/1.1\r\nHost: swivel\r\nConnection: close\r\n"
+    if method == "POST" {
+      request += "Content-Type: application/json\r\nContent-Length: \(body.count)\r\n"
+    }
+    let socket = try connect()
+    let deadline = ContinuousClock.now + timeout
+    var parser = HTTPReplyParser()
+    do {
+      try send(Array((request + "\r\n").utf8) + body, to: socket, until: deadline)
+      while !parser.isComplete {
+        try parser.take(try receive(from: socket, until: deadline))
+      }
+    } catch let error as ClientError {
+      throw error
+    } catch {
+      throw ClientError("the connection to the daemon at \(path) broke: \(error)")
+    }
+    if (200..<300).contains(parser.status) { return parser.body }
+    let reply = try? JSONDecoder().decode(ErrorReply.self, from: parser.body)
+    throw ClientError(reply?.error ?? "the daemon replied with HTTP status \(parser.status)")
+  }
+
+  private func connect() throws(ClientError) -> OwnedFD {
+    do {
+      return try UnixSocket.connect(path: path)
+    } catch {
+      switch error.errno {
+      case .noSuchFileOrDirectory, .connectionRefused:
+        throw ClientError("no daemon at \(path): is swiveld running?")
+      case .permissionDenied:
+        throw ClientError(
+          "no permission to talk to the daemon at \(path): try as root or its group")
+      default:
+        throw ClientError("\(error)")
+      }
+    }
+  }
+
+  private func send(_ bytes: [UInt8], to socket: OwnedFD, until deadline: ContinuousClock.Instant)
+    throws
+  {
+    var sent = 0
+    while sent < bytes.count {
+      // SAFETY: the closure's buffer is used during the call only.
+      let count = try unsafe bytes.withUnsafeBytes {
+        try unsafe UnixSocket.send(socket, UnsafeRawBufferPointer(rebasing: $0[sent...]))
+      }
+      if count == 0 { try wait(socket, .write, until: deadline) }
+      sent += count
+    }
+  }
+
+  /// The next bytes; empty at the end of the stream.
+  private func receive(
+    from socket: OwnedFD, until deadline: ContinuousClock.Instant
+  ) throws -> Data {
+    var chunk = [UInt8](repeating: 0, count: 65536)
+    while true {
+      // SAFETY: the closure's buffer is used during the call only.
+      let received = try unsafe chunk.withUnsafeMutableBytes {
+        try unsafe UnixSocket.receive(socket, into: $0)
+      }
+      if let received { return Data(chunk.prefix(received.count)) }
+      try wait(socket, .read, until: deadline)
+    }
+  }
+
+  private func wait(
+    _ socket: OwnedFD, _ interest: Poller.Interest, until deadline: ContinuousClock.Instant
+  ) throws {
+    let left = deadline - ContinuousClock.now
+    if left <= .zero {
+      throw ClientError("the daemon at \(path) did not answer within \(timeout)")
+    }
+    _ = try Poller.wait(
+      [(socket.raw, interest)], milliseconds: Int(left / .milliseconds(1)) + 1)
+  }
+}

@@ -1,0 +1,117 @@
+import ControlAPI
+import Testing
+
+@Suite struct ValidationTests {
+  private func vhost(
+    _ path: String = "/run/a.sock", mode: SocketMode? = nil, queues: Int? = nil,
+    owner: String? = nil, group: String? = nil, permissions: String? = nil
+  ) -> PortRequest {
+    PortRequest(
+      name: "a",
+      vhostUser: VhostUserRequest(
+        path: path, mode: mode, queues: queues, owner: owner, group: group,
+        permissions: permissions))
+  }
+
+  @Test func goodRequestsPass() throws {
+    try vhost().validate()
+    try vhost("/" + String(repeating: "x", count: 106)).validate()
+    try vhost(mode: .server, queues: 16, owner: "root", group: "0", permissions: "0660").validate()
+    try vhost(mode: .client, queues: 1).validate()
+    for name in ["a", "A.b_c-9", String(repeating: "x", count: 64), "..."] {
+      try PortRequest(name: name, tap: TapRequest(device: "swivel0", queues: 16), mtu: 68)
+        .validate()
+    }
+    try PortRequest(name: "a", tap: TapRequest(device: "fifteen-letters"), mtu: 65535).validate()
+  }
+
+  @Test(arguments: [
+    "", ".", "..", "a b", "a/b", "ä", "a\n", String(repeating: "x", count: 65),
+  ])
+  func badNames(name: String) {
+    #expect(
+      PortRequest(name: name, tap: TapRequest(device: "t")).faults.map(\.keys) == [["name"]])
+  }
+
+  @Test(arguments: [
+    "", "relative", "./a", "/dir/", "/a\u{0}b", "/" + String(repeating: "x", count: 107),
+  ])
+  func badPaths(path: String) {
+    #expect(vhost(path).faults.map(\.keys) == [["vhost-user", "path"]])
+  }
+
+  @Test(arguments: ["", ".", "..", "a/b", "a:b", "a b", "tap%d", "sixteen-letters-", "a\u{7f}"])
+  func badDevices(device: String) {
+    let request = PortRequest(name: "a", tap: TapRequest(device: device))
+    #expect(request.faults.map(\.keys) == [["tap", "device"]])
+  }
+
+  @Test(arguments: [0, -1, 17, Int.max])
+  func badQueues(queues: Int) {
+    #expect(vhost(queues: queues).faults.map(\.keys) == [["vhost-user", "queues"]])
+    let tap = PortRequest(name: "a", tap: TapRequest(device: "t", queues: queues))
+    #expect(tap.faults.map(\.keys) == [["tap", "queues"]])
+  }
+
+  @Test(arguments: [67, 65536, -1])
+  func badMTUs(mtu: Int) {
+    let request = PortRequest(name: "a", tap: TapRequest(device: "t"), mtu: mtu)
+    #expect(request.faults.map(\.keys) == [["mtu"]])
+  }
+
+  @Test func exactlyOneKind() {
+    #expect(PortRequest(name: "a").faults.map(\.message) == ["a port needs vhost-user or tap"])
+    var both = vhost()
+    both.tap = TapRequest(device: "t")
+    #expect(both.faults.map(\.message) == ["a port has vhost-user or tap, not both"])
+  }
+
+  @Test func ownersAreForServers() {
+    let request = vhost(mode: .client, owner: "u", group: "g", permissions: "0660")
+    #expect(request.faults.map { $0.keys[1] } == ["owner", "group", "permissions"])
+  }
+
+  @Test func allFaultsAreReported() {
+    let request = PortRequest(name: "", vhostUser: VhostUserRequest(path: "x", queues: 0), mtu: 1)
+    #expect(request.faults.count == 4)
+    #expect {
+      try request.validate()
+    } throws: {
+      ($0 as? ServiceError)?.kind == .invalid && "\($0)".split(separator: ";").count == 4
+    }
+  }
+
+  @Test(arguments: [("0660", 0o660), ("600", 0o600), ("0777", 0o777)])
+  func permissions(text: String, bits: UInt32) {
+    #expect(permissionBits(text) == bits)
+  }
+
+  @Test(arguments: ["", "7", "66", "0888", "rw", "1777", "07777", "-777", "0o660"])
+  func badPermissions(text: String) {
+    #expect(permissionBits(text) == nil)
+    #expect(vhost(permissions: text).faults.map(\.keys) == [["vhost-user", "permissions"]])
+  }
+
+  @Test func unknownKeysAreExplained() {
+    #expect(
+      unknownKey("quues", in: "tap", expected: ["device", "queues"])
+        == "unknown key 'quues' in tap; expected device or queues (did you mean 'queues'?)")
+    #expect(
+      unknownKey("colour", in: "tap", expected: ["device", "queues"])
+        == "unknown key 'colour' in tap; expected device or queues")
+    #expect(unknownKey("x\ny", in: "tap", expected: ["device"]).contains("'x?y'"))
+  }
+
+  @Test func countersAdd() {
+    var sum = Counters(
+      frames: 1, bytes: 2, bursts: 3, notifications: 4, replicas: 5, drops: ["a": 1])
+    sum += Counters(
+      frames: 10, bytes: 20, bursts: 30, notifications: 40, replicas: 50, drops: ["a": 2, "b": 3])
+    #expect(
+      sum
+        == Counters(
+          frames: 11, bytes: 22, bursts: 33, notifications: 44, replicas: 55,
+          drops: ["a": 3, "b": 3]))
+    #expect(sum.dropped == 6)
+  }
+}

@@ -1,0 +1,122 @@
+import ControlAPI
+import Foundation
+import Synchronization
+
+/// A switch that carries no frames: fixed figures, and ports that can be added and removed.
+final class FakeService: SwitchService {
+  private let list: Mutex<[ControlAPI.Port]>
+  /// Seconds that every call takes.
+  private let delay: Double
+  private let calls = Mutex((current: 0, most: 0))
+
+  init(ports: [ControlAPI.Port] = FakeService.everything, delay: Double = 0) {
+    list = Mutex(ports)
+    self.delay = delay
+  }
+
+  /// The largest number of calls that were under way at once.
+  var mostCallsAtOnce: Int { calls.withLock { $0.most } }
+
+  private func pass() {
+    calls.withLock {
+      $0.current += 1
+      $0.most = max($0.most, $0.current)
+    }
+    if delay > 0 { Foundation.Thread.sleep(forTimeInterval: delay) }
+    calls.withLock { $0.current -= 1 }
+  }
+
+  func ports() -> [ControlAPI.Port] {
+    pass()
+    return list.withLock { $0 }
+  }
+
+  func port(named name: String) -> ControlAPI.Port? {
+    pass()
+    return list.withLock { $0.first { $0.name == name } }
+  }
+
+  func addPort(_ request: PortRequest) throws(ServiceError) -> ControlAPI.Port {
+    pass()
+    if request.name == "refused" {
+      throw ServiceError(.failed, "open /dev/net/tun: Operation not permitted")
+    }
+    let port = ControlAPI.Port(
+      name: request.name, kind: request.tap == nil ? .vhostUser : .tap, state: .waiting,
+      explanation: "waits")
+    let added = list.withLock { list in
+      if list.contains(where: { $0.name == request.name }) { return false }
+      list.append(port)
+      return true
+    }
+    if !added { throw ServiceError(.conflict, "there is a port '\(request.name)' already") }
+    return port
+  }
+
+  func removePort(named name: String) throws(ServiceError) {
+    pass()
+    let removed = list.withLock { list in
+      let count = list.count
+      list.removeAll { $0.name == name }
+      return list.count < count
+    }
+    if !removed { throw ServiceError(.notFound, "there is no port '\(name)'") }
+  }
+
+  func macs() -> [MACEntry] {
+    [MACEntry(mac: "52:54:00:12:34:56", port: "vm1", age: 3)]
+  }
+
+  func workers() -> [Worker] {
+    [
+      Worker(
+        id: 0, cpu: 2, node: 0, state: "sleeping", turns: 900, busyTurns: 40, sleeps: 7,
+        memory: "2 MiB hugepages", queues: ["vm1/1"])
+    ]
+  }
+
+  func stats() -> Stats {
+    Stats(
+      version: "9.9.9", uptime: 12.5,
+      received: Counters(frames: 10, bytes: 1000, replicas: 2, drops: ["noBuffer": 1]),
+      sent: Counters(frames: 11, bytes: 1100),
+      macTable: MACTableStats(
+        capacity: 64, entries: 1, learned: 4, moved: 1, evicted: 0, aged: 2),
+      ports: [
+        PortStats(name: "vm1", state: .running, received: Counters(frames: 10), sent: Counters())
+      ])
+  }
+
+  /// Ports with every member that a port can have, and one with none that it need not.
+  static let everything = [
+    ControlAPI.Port(
+      name: "vm1", kind: .vhostUser, state: .running, explanation: "carries frames",
+      lastError: "the front-end went away", mtu: 1500, guestNode: 0, macs: 1,
+      vhostUser: VhostUserStatus(
+        path: "/run/swivel/vm1.sock", mode: .server, queuePairs: 1, frontEndPID: 77,
+        connections: 2, features: ["VIRTIO_F_VERSION_1"], protocolFeatures: ["MQ"],
+        deviceStatus: ["DRIVER_OK"],
+        memoryRegions: [
+          MemoryRegion(guestAddress: 1 << 32, size: 1 << 30, pageSize: 2 << 20, node: 0)
+        ]),
+      received: Counters(
+        frames: 10, bytes: 1000, bursts: 4, notifications: 0, replicas: 2,
+        drops: ["noBuffer": 1, "badHeader": 2]),
+      sent: Counters(frames: 11, bytes: 1100, bursts: 5, notifications: 6),
+      queues: [
+        Queue(
+          index: 0, direction: .receiveq, state: .running, size: 256,
+          counters: Counters(frames: 11, bytes: 1100, bursts: 5, notifications: 6)),
+        Queue(
+          index: 1, direction: .transmitq, state: .broken, size: 256, worker: 0, workerNode: 0,
+          error: "descriptor 9 of 8",
+          counters: Counters(
+            frames: 10, bytes: 1000, bursts: 4, replicas: 2,
+            drops: ["noBuffer": 1, "badHeader": 2])),
+      ]),
+    ControlAPI.Port(
+      name: "uplink", kind: .tap, state: .running, explanation: "carries frames",
+      tap: TapStatus(device: "swivel0", queues: 1, made: true)),
+    ControlAPI.Port(name: "vm2", kind: .vhostUser, state: .waiting, explanation: "waits"),
+  ]
+}

@@ -1,0 +1,171 @@
+import ControlAPI
+import Foundation
+import Testing
+import Yams
+
+@testable import Control
+
+/// Holds docs/openapi.yaml against the server and the types that both sides share.
+@Suite struct OpenAPITests {
+  private let document: Document
+
+  init() throws {
+    let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+      .deletingLastPathComponent().deletingLastPathComponent()
+    let text = try String(
+      contentsOf: root.appendingPathComponent("docs/openapi.yaml"), encoding: .utf8)
+    document = Document(root: try #require(try Yams.load(yaml: text) as? [String: Any]))
+  }
+
+  /// Every path and method of the document is served, and every one that is served is in the document.
+  @Test func pathsAndMethodsAreTheServers() async throws {
+    let paths = try document.object("paths")
+    #expect(
+      Set(paths.keys) == [
+        "/v1/ports", "/v1/ports/{name}", "/v1/macs", "/v1/workers", "/v1/stats", "/metrics",
+      ])
+    let all = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+    for (path, item) in paths {
+      let described = Set(try #require(item as? [String: Any]).keys)
+      for method in all {
+        try await Fixture.run { fixture in
+          let status = try fixture.ask(
+            method, path.replacingOccurrences(of: "{name}", with: "vm1")
+          ).status
+          #expect((status != 405) == described.contains(method.lowercased()), "\(method) \(path)")
+          #expect(status != 404, "\(method) \(path)")
+        }
+      }
+    }
+  }
+
+  /// What is served, in success and in refusal, fits the schema that the document gives for it.
+  @Test(arguments: [
+    ("GET", "/v1/ports", "", 200), ("GET", "/v1/ports/{name}", "", 200),
+    ("GET", "/v1/macs", "", 200), ("GET", "/v1/workers", "", 200), ("GET", "/v1/stats", "", 200),
+    ("POST", "/v1/ports", #"{"name":"n","tap":{"device":"t"}}"#, 201),
+    ("POST", "/v1/ports", #"{"name":"vm1","tap":{"device":"t"}}"#, 409),
+    ("POST", "/v1/ports", "{}", 400),
+    ("POST", "/v1/ports", #"{"name":"refused","tap":{"device":"t"}}"#, 500),
+    ("DELETE", "/v1/ports/{name}", "", 204),
+  ])
+  func repliesFitTheirSchemas(
+    method: String, path: String, body: String, status: Int
+  ) async throws {
+    try await Fixture.run { fixture in
+      let reply = try fixture.ask(
+        method, path.replacingOccurrences(of: "{name}", with: "vm1"), body)
+      #expect(reply.status == status)
+      let responses = try document.object("paths", path, method.lowercased(), "responses")
+      let given = try #require(responses["\(status)"] ?? responses["default"])
+      let response = try document.resolved(given)
+      guard let content = response["content"] as? [String: Any] else {
+        #expect(reply.body.isEmpty)
+        return
+      }
+      let media = try #require(content["application/json"] as? [String: Any])
+      let value = try JSONSerialization.jsonObject(with: reply.body)
+      let schema = try #require(media["schema"])
+      #expect(try document.faults(of: value, schema, at: "$") == [])
+    }
+  }
+
+  /// Each schema has exactly the members that the type encodes: all of them when all are set, the
+  /// required ones when only those are.
+  @Test func schemasAreTheTypes() throws {
+    let empty = Counters()
+    let port = FakeService.everything[0]
+    try check("Counters", full: empty, least: empty)
+    try check(
+      "Port",
+      full: {
+        var both = port
+        both.tap = FakeService.everything[1].tap
+        return both
+      }(),
+      least: ControlAPI.Port(name: "a", kind: .tap, state: .waiting, explanation: ""))
+    try check(
+      "Queue", full: port.queues[1], least: Queue(index: 0, direction: .receiveq, state: .stopped))
+    try check(
+      "VhostUserStatus", full: port.vhostUser,
+      least: VhostUserStatus(path: "/s", mode: .client, queuePairs: 1))
+    try check(
+      "MemoryRegion", full: port.vhostUser?.memoryRegions[0],
+      least: MemoryRegion(guestAddress: 0, size: 1, pageSize: 1))
+    let tap = TapStatus(device: "t", queues: 1, made: false)
+    try check("TapStatus", full: tap, least: tap)
+    let stats = FakeService().stats()
+    try check("Stats", full: stats, least: stats)
+    try check("PortStats", full: stats.ports[0], least: stats.ports[0])
+    try check("MACTableStats", full: stats.macTable, least: stats.macTable)
+    let worker = FakeService().workers()[0]
+    try check("Worker", full: worker, least: worker)
+    let mac = FakeService().macs()[0]
+    try check("MACEntry", full: mac, least: mac)
+    try check("ErrorReply", full: ErrorReply(error: "e"), least: ErrorReply(error: "e"))
+    try check(
+      "PortRequest",
+      full: PortRequest(
+        name: "a", vhostUser: VhostUserRequest(path: "/s"), tap: TapRequest(device: "t"), mtu: 68),
+      least: PortRequest(name: "a"))
+    try check(
+      "VhostUserRequest",
+      full: VhostUserRequest(
+        path: "/s", mode: .server, queues: 1, owner: "o", group: "g", permissions: "0600"),
+      least: VhostUserRequest(path: "/s"))
+    try check(
+      "TapRequest", full: TapRequest(device: "t", queues: 1), least: TapRequest(device: "t"))
+    try checkCases("PortState", PortState.self)
+    try checkCases("PortKind", PortKind.self)
+    try checkCases("QueueState", QueueState.self)
+    try checkCases("QueueDirection", QueueDirection.self)
+    try checkCases("SocketMode", SocketMode.self)
+  }
+
+  @Test func requestKeysAreTheSharedOnes() throws {
+    for (name, keys) in [
+      ("PortRequest", PortRequest.keys), ("VhostUserRequest", PortRequest.vhostUserKeys),
+      ("TapRequest", PortRequest.tapKeys),
+    ] {
+      #expect(
+        Set(try document.object("components", "schemas", name, "properties").keys) == Set(keys))
+    }
+  }
+
+  /// The checker itself must be able to say no.
+  @Test func theCheckerFindsFaults() throws {
+    let schema = ["$ref": "#/components/schemas/MACEntry"]
+    let good: [String: Any] = ["mac": "52:54:00:12:34:56", "port": "a", "age": 1]
+    #expect(try document.faults(of: good, schema, at: "$") == [])
+    for (key, bad) in [("mac", "zz"), ("age", "1"), ("age", -1), ("port", ""), ("extra", 1)]
+      as [(String, Any)]
+    {
+      var value = good
+      value[key] = bad
+      #expect(try document.faults(of: value, schema, at: "$").count == 1, "\(key)")
+    }
+    var missing = good
+    missing["age"] = nil
+    #expect(try document.faults(of: missing, schema, at: "$") == ["$.age is missing"])
+  }
+
+  private func check(_ name: String, full: some Encodable, least: some Encodable) throws {
+    let schema = try document.object("components", "schemas", name)
+    let properties = try #require(schema["properties"] as? [String: Any])
+    #expect(try keys(of: full) == Set(properties.keys), "\(name)")
+    #expect(try keys(of: least) == Set(schema["required"] as? [String] ?? []), "\(name)")
+    #expect(schema["additionalProperties"] as? Bool == false, "\(name)")
+  }
+
+  private func checkCases<Value: CaseIterable & RawRepresentable<String>>(
+    _ name: String, _ type: Value.Type
+  ) throws {
+    let schema = try document.object("components", "schemas", name)
+    #expect(schema["enum"] as? [String] == type.allCases.map(\.rawValue), "\(name)")
+  }
+
+  private func keys(of value: some Encodable) throws -> Set<String> {
+    let object = try JSONSerialization.jsonObject(with: JSONEncoder().encode(value))
+    return Set(try #require(object as? [String: Any]).keys)
+  }
+}

@@ -1,0 +1,130 @@
+import ArgumentParser
+import Control
+import ControlAPI
+import Foundation
+import Linux
+import Logging
+import Synchronization
+import Testing
+
+@testable import swivel
+
+/// The commands' options, and the client against a server.
+@Suite struct CommandTests {
+  private final class OnePort: SwitchService {
+    let list = Mutex([RenderingTests.vm1])
+
+    func ports() -> [ControlAPI.Port] { list.withLock { $0 } }
+    func port(named name: String) -> ControlAPI.Port? { ports().first { $0.name == name } }
+    func addPort(_ request: PortRequest) throws(ServiceError) -> ControlAPI.Port {
+      let port = ControlAPI.Port(
+        name: request.name, kind: .tap, state: .waiting,
+        explanation: request.tap.map { "\($0.device) with \($0.queues ?? 1) queues" } ?? "")
+      list.withLock { $0.append(port) }
+      return port
+    }
+    func removePort(named name: String) throws(ServiceError) {
+      if port(named: name) == nil { throw ServiceError(.notFound, "there is no port '\(name)'") }
+      list.withLock { $0.removeAll { $0.name == name } }
+    }
+    func macs() -> [MACEntry] { [] }
+    func workers() -> [Worker] { [] }
+    func stats() -> Stats { RenderingTests.stats(uptime: 1, frames: 1) }
+  }
+
+  private func path() -> String { "/tmp/swivel-cli-\(UUID().uuidString.prefix(8)).sock" }
+
+  @Test func theClientTalksToTheServer() async throws {
+    let path = path()
+    let service = OnePort()
+    var logger = Logger(label: "test")
+    logger.logLevel = .critical
+    let server = ControlServer(
+      socket: ControlSocket(path: path), service: service, logger: logger)
+    try await server.start()
+    let client = ControlClient(path: path)
+    let ports = try client.get("/v1/ports")
+    #expect(try ControlClient.decode([ControlAPI.Port].self, from: ports) == service.ports())
+    let request = PortRequest(name: "up", tap: TapRequest(device: "t0", queues: 2))
+    let added = try ControlClient.decode(
+      ControlAPI.Port.self, from: try client.post("/v1/ports", request))
+    #expect(added.explanation == "t0 with 2 queues")
+    try client.delete("/v1/ports/up")
+    #expect(throws: ClientError("there is no port 'up'")) { try client.delete("/v1/ports/up") }
+    #expect(throws: ClientError("there is no port 'a/b c'")) {
+      try client.get("/v1/ports/" + ControlClient.segment("a/b c"))
+    }
+    #expect {
+      try ControlClient.decode([Worker].self, from: Data("{}".utf8))
+    } throws: {
+      "\($0)".contains("of one version?")
+    }
+    await server.stop()
+    #expect(throws: ClientError("no daemon at \(path): is swiveld running?")) {
+      try client.get("/v1/ports")
+    }
+  }
+
+  @Test func aServerThatDoesNotAnswerIsGivenUp() throws {
+    let path = path()
+    let listener = try UnixListener(path: path)
+    let client = ControlClient(path: path, timeout: .milliseconds(200))
+    #expect {
+      try client.get("/v1/ports")
+    } throws: {
+      "\($0)".contains("did not answer within")
+    }
+    withExtendedLifetime(listener) {}
+  }
+
+  @Test func everyCommandParses() throws {
+    for line in [
+      "ports", "ports --json", "port show vm1", "port remove vm1 --json", "macs", "workers",
+      "stats --watch --interval 0.5", "top --interval 2 --socket /tmp/x.sock",
+      "port add a --vhost-user /s --mode client --queues 2 --mtu 1500",
+      "port add a --vhost-user /s --owner u --group g --permissions 0660",
+      "port add a --tap t0 --queues 2",
+    ] {
+      _ = try Swivel.parseAsRoot(line.split(separator: " ").map(String.init))
+    }
+  }
+
+  @Test(arguments: [
+    ("", "OVERVIEW"), ("nonsense", "Unexpected argument"),
+    ("port add a", "--vhost-user PATH or --tap DEVICE"),
+    ("port add a --tap t --mode client", "--mode is for --vhost-user"),
+    ("port add a --tap t --vhost-user /s", "not both"),
+    ("port add a --vhost-user relative", "absolute path"),
+    ("port add a --vhost-user /s --mode sever", "server or client"),
+    ("port add a --tap t --queues 17", "1 to 16"), ("port add a --tap t --mtu many", "mtu"),
+    ("port show", "name"), ("stats --watch --interval 0", "0.1 to 3600"),
+    ("top --interval nan", "0.1 to 3600"),
+  ])
+  func usageErrorsAre64(line: String, message: String) {
+    do {
+      var command = try Swivel.parseAsRoot(line.split(separator: " ").map(String.init))
+      try command.run()
+      Issue.record("accepted: \(line)")
+    } catch {
+      let status = Swivel.exitCode(for: error).rawValue
+      // Without a command there is help, which is no error.
+      #expect(status == (line.isEmpty ? 0 : 64))
+      #expect(Swivel.fullMessage(for: error).contains(message), "\(Swivel.fullMessage(for: error))")
+    }
+  }
+
+  @Test func addBuildsTheRequest() throws {
+    let command = try PortAddCommand.parse([
+      "vm9", "--vhost-user", "/run/vm9.sock", "--mode", "server", "--queues", "4", "--owner",
+      "qemu",
+      "--group", "kvm", "--permissions", "0660", "--mtu", "9000",
+    ])
+    #expect(
+      try command.request()
+        == PortRequest(
+          name: "vm9",
+          vhostUser: VhostUserRequest(
+            path: "/run/vm9.sock", mode: .server, queues: 4, owner: "qemu", group: "kvm",
+            permissions: "0660"), mtu: 9000))
+  }
+}
