@@ -69,7 +69,8 @@ final class Command {
       program, arguments, log: scratch.file("output"), environment: environment)
     let status = try command.status(within: seconds)
     guard status == 0 else {
-      throw Failure("\(([program] + arguments).joined(separator: " ")): \(status)\n\(command.output)")
+      let line = ([program] + arguments).joined(separator: " ")
+      throw Failure("\(line): status \(status)\n\(command.output)")
     }
     return command.output
   }

@@ -128,7 +128,7 @@ extension EndToEnd {
       try daemon.stop()
     }
 
-    @Test("guests outlive the switch: stopped or crashed and started again, it carries their frames")
+    @Test("guests outlive the switch: stopped or crashed, and started again, it serves them")
     func restart() throws {
       let daemon = try Daemon(
         ports: [Daemon.vhost("vm1", in: scratch), Daemon.vhost("vm2", in: scratch)],

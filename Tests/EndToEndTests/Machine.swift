@@ -18,7 +18,8 @@ enum Machine {
   static let hasRoot = geteuid() == 0
   static let hasTAP = hasRoot && access("/dev/net/tun", R_OK | W_OK) == 0 && finds("ip")
   static let hasQEMU = finds("qemu-system-x86_64") && access("/bin/busybox", X_OK) == 0
-  static let hasDPDK = hasRoot && finds("dpdk-testpmd") && ProcessInfo.processInfo.processorCount > 1
+  static let hasDPDK =
+    hasRoot && finds("dpdk-testpmd") && ProcessInfo.processInfo.processorCount > 1
 
   private static func finds(_ program: String) -> Bool {
     (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":").contains {

@@ -13,8 +13,7 @@ final class Testpmd {
   private let ports: Int
   private var read = 0
 
-  /// Port `i` of testpmd is the front-end of `sockets[i]`, with the address `02:00:00:00:00:0i`, and sends
-  /// to `peers[i]`.
+  /// Port `i` of testpmd is the front-end of `sockets[i]`, has `addresses[i]`, and sends to `peers[i]`.
   init(
     _ name: String, sockets: [String], addresses: [String], peers: [String], mode: String,
     device: String = "", in scratch: Scratch
