@@ -269,7 +269,7 @@ internal import Synchronization
       worker.wake.signal()
     }
     Quiescence.wait(for: workers)
-    for unsafeplan in unsafe old { unsafe Plan.deallocate(plan) }
+    for index in unsafe old.indices { unsafe Plan.deallocate(old[index]) }
   }
 
   // ---- The MAC table ----

@@ -12,6 +12,11 @@ public enum Hugepages {
     case transparent
     case ordinary
 
+    /// Reserved huge pages, the fastest there are.
+    public var isReserved: Bool {
+      if case .huge = self { true } else { false }
+    }
+
     public var description: String {
       switch self {
       case .huge(let bytes) where bytes >= 1 << 30: "\(bytes >> 30) GiB hugepages"

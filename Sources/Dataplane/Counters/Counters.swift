@@ -70,10 +70,15 @@ internal import Synchronization
       let count = load(reason)
       if count > 0 { drops[reason] = count }
     }
-    return CounterSample(
-      frames: load(.frames), bytes: load(.bytes), bursts: load(.bursts),
-      notifications: load(.notifications), replicas: load(.replicas),
-      fault: QueueFault(rawValue: load(.fault)), drops: drops)
+    var sample = CounterSample()
+    sample.frames = load(.frames)
+    sample.bytes = load(.bytes)
+    sample.bursts = load(.bursts)
+    sample.notifications = load(.notifications)
+    sample.replicas = load(.replicas)
+    sample.fault = QueueFault(rawValue: load(.fault))
+    sample.drops = drops
+    return sample
   }
 }
 
@@ -90,4 +95,7 @@ public struct CounterSample: Sendable, Equatable {
   public var replicas: UInt64 = 0
   public var fault: QueueFault?
   public var drops: [DropReason: UInt64] = [:]
+
+  /// Nothing counted.
+  public init() {}
 }

@@ -1,7 +1,7 @@
 public import Linux
 
 /// A region of guest memory as a front-end shared it and this process mapped it.
-public struct GuestRegion: Sendable {
+public struct MappedRegion: Sendable {
   /// Guest physical address of the first byte.
   public var guestAddress: UInt64
   /// Address of the first byte in the front-end's own address space; ring addresses are given in it.
@@ -19,13 +19,13 @@ public struct GuestRegion: Sendable {
 /// One guest's memory: what keeps it mapped, and the table by which workers find their way in it. It does
 /// not change; a new memory table is a new object.
 @safe public final class GuestMemory: @unchecked Sendable {
-  public let regions: [GuestRegion]
+  public let regions: [MappedRegion]
   /// The table that the rings read.
   let view: MemoryView
 
   /// - Parameter regions: at least one; they overlap neither in guest nor in user addresses (the protocol
   ///   layer has checked).
-  public init(_ regions: [GuestRegion]) {
+  public init(_ regions: [MappedRegion]) {
     self.regions = regions.sorted { $0.guestAddress < $1.guestAddress }
     let table = UnsafeMutablePointer<MemoryView.Entry>.allocate(capacity: max(1, regions.count))
     for (index, region) in self.regions.enumerated() {
@@ -39,6 +39,13 @@ public struct GuestRegion: Sendable {
 
   deinit {
     unsafe view.entries.deallocate()
+  }
+
+  /// NUMA node of the page at a front-end user address: of a ring, say, which its driver has touched, so
+  /// that asking brings no page to life. `nil` when the address is not the guest's or nobody knows.
+  public func node(user address: UInt64) -> Int? {
+    guard let place = unsafe host(user: address, length: 1) else { return nil }
+    return unsafe NUMA.node(of: place)
   }
 
   /// The address here of `length` bytes at a front-end user address, or `nil` when they do not lie inside

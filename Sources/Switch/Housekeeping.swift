@@ -1,0 +1,43 @@
+internal import Dataplane
+internal import Linux
+
+/// The thread for what must be done from time to time: letting addresses age, and noticing queues that a
+/// guest has broken.
+final class Housekeeping: Sendable {
+  private let finish: EventFD
+  private let thread: Linux.Thread
+
+  init(_ parent: Switch) throws {
+    let finish = try EventFD()
+    let dataplane = parent.dataplane
+    let step = Duration.seconds(parent.configuration.macAge / Double(Dataplane.lifetime))
+    // A port is at most this long broken before its front-end and the log hear of it.
+    let look = Duration.milliseconds(200)
+    weak let weakParent = parent
+    thread = try Linux.Thread(name: "housekeeping") {
+      var nextAge = ContinuousClock.now + step
+      while true {
+        let now = ContinuousClock.now
+        if now >= nextAge {
+          dataplane.age()
+          // After a pause of the whole machine addresses are not to age all at once.
+          nextAge = max(nextAge + step, now)
+        }
+        let wait = min(look, now.duration(to: nextAge))
+        let milliseconds = max(1, Int(wait / .milliseconds(1)))
+        if (try? Poller.wait([(finish.descriptor.raw, .read)], milliseconds: milliseconds))?[0]
+          == true
+        {
+          return
+        }
+        for port in weakParent?.allPorts ?? [] { port.inspect() }
+      }
+    }
+    self.finish = finish
+  }
+
+  func stop() {
+    finish.signal()
+    thread.join()
+  }
+}

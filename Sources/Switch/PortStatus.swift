@@ -1,0 +1,72 @@
+internal import ControlAPI
+internal import Dataplane
+internal import Linux
+internal import Synchronization
+internal import VhostUser
+
+/// What is known of a vhost-user port at the moment: written by its thread, read by whoever asks.
+final class PortStatus: Sendable {
+  struct Ring: Sendable {
+    var size: Int
+    var enabled: Bool
+    /// Worker that polls it; meaningless for a receiveq.
+    var worker: Int
+    var fault: QueueFault?
+    /// Where the front-end wants to hear of a fault.
+    var error: OwnedFD?
+  }
+
+  struct Values: Sendable {
+    var connected = false
+    var pid: Int?
+    var connections = 0
+    /// Client mode: why the last attempt to connect failed.
+    var waitingFor: String?
+    var features: Features = []
+    var protocolFeatures: ProtocolFeatures = []
+    var deviceStatus: DeviceStatus = []
+    var regions: [MemoryRegion] = []
+    var guestNode: Int?
+    var mtu: Int?
+    /// By index; `nil`: not running.
+    var rings: [Ring?]
+    var lastError: String?
+  }
+
+  private let values: Mutex<Values>
+  private let log = Mutex(LogLimit())
+
+  init(queues: Int) {
+    values = Mutex(Values(rings: [Ring?](repeating: nil, count: queues)))
+  }
+
+  func read<Result: Sendable>(_ body: (Values) -> Result) -> Result {
+    values.withLock { body($0) }
+  }
+
+  func update(_ body: (inout Values) -> Void) {
+    values.withLock { body(&$0) }
+  }
+
+  /// Keeps an error; returns whether it deserves a line in the log.
+  func record(_ message: String) -> Bool {
+    values.withLock { $0.lastError = message }
+    return log.withLock { $0.allows(message) }
+  }
+}
+
+/// Keeps a front-end from filling the log: the same message once in ten seconds, and no more than ten of
+/// any kind in that time.
+struct LogLimit {
+  private var windowEnd = ContinuousClock.now
+  private var seen: Set<String> = []
+
+  mutating func allows(_ message: String) -> Bool {
+    let now = ContinuousClock.now
+    if now >= windowEnd {
+      windowEnd = now + .seconds(10)
+      seen = []
+    }
+    return seen.count < 10 && seen.insert(message).inserted
+  }
+}

@@ -1,0 +1,3 @@
+internal import ControlAPI
+
+extension PortRequest { func validate() throws(ServiceError) {} }

@@ -1,0 +1,225 @@
+public import ControlAPI
+internal import Dataplane
+public import Linux
+public import Logging
+internal import Synchronization
+
+/// The switch: its ports, its data plane, and the operations on them. One of it lives in a daemon.
+///
+/// Everything here is control: it may block, allocate and log, and never touches a ring. Each vhost-user
+/// port has a thread of its own, so that a front-end that stalls keeps nobody waiting but itself.
+public final class Switch: SwitchService {
+  /// What a switch is made with.
+  public struct Configuration: Sendable {
+    /// One worker for each CPU.
+    public var cpus: [Int]
+    /// Whether workers are pinned to those CPUs; tests that share two CPUs do without.
+    public var pinned: Bool
+    /// Workers never sleep.
+    public var busy: Bool
+    public var macEntries: Int
+    /// Seconds of silence after which an address is forgotten.
+    public var macAge: Double
+    public var hugepages: Bool
+    public var topology: Topology
+
+    public init(
+      cpus: [Int], pinned: Bool = true, busy: Bool = false, macEntries: Int = 16384,
+      macAge: Double = 300, hugepages: Bool = true, topology: Topology = NUMA.topology()
+    ) {
+      self.cpus = cpus
+      self.pinned = pinned
+      self.busy = busy
+      self.macEntries = macEntries
+      self.macAge = macAge
+      self.hugepages = hugepages
+      self.topology = topology
+    }
+  }
+
+  let configuration: Configuration
+  let dataplane: Dataplane
+  let logger: Logger
+  let placement: Mutex<Placement>
+  private let ports_ = Mutex<[any SwitchPort]>([])
+  /// Held while ports come and go, so that a name or path is free again when `removePort` returns.
+  private let changes = Mutex<Void>(())
+  private let started = ContinuousClock.now
+  private let housekeeping: Mutex<Housekeeping?>
+
+  /// Starts the workers; fails when a CPU can't be used or there is no memory.
+  public init(_ configuration: Configuration, logger: Logger) throws {
+    self.configuration = configuration
+    self.logger = logger
+    let nodes = configuration.cpus.map { configuration.topology.node(ofCPU: $0) }
+    dataplane = try Dataplane(
+      .init(
+        workers: zip(configuration.cpus, nodes).map { cpu, node in
+          .init(cpu: configuration.pinned ? cpu : nil, node: node)
+        }, poll: configuration.busy ? .busy : .adaptive, macEntries: configuration.macEntries,
+        hugepages: configuration.hugepages))
+    placement = Mutex(Placement(nodes: nodes))
+    housekeeping = Mutex(nil)
+    for (index, sample) in dataplane.workerSamples().enumerated() {
+      let cpu = configuration.cpus[index]
+      logger.info("worker \(index) runs on CPU \(cpu), node \(nodes[index]), with \(sample.pages)")
+    }
+    if dataplane.workerSamples().contains(where: { !$0.pages.isReserved }) {
+      logger.notice(
+        "no reserved hugepages: the workers use \(dataplane.workerSamples()[0].pages); for speed, reserve 2 MiB pages (vm.nr_hugepages), 4 for each worker"
+      )
+    }
+    let keeper = try Housekeeping(self)
+    housekeeping.withLock { $0 = keeper }
+  }
+
+  /// Ends every port and worker; removes the sockets and TAPs that were made.
+  public func stop() {
+    housekeeping.withLock { keeper in
+      keeper?.stop()
+      keeper = nil
+    }
+    changes.withLock { _ in
+      let all = ports_.withLock { ports in
+        defer { ports = [] }
+        return ports
+      }
+      for port in all { port.stop() }
+    }
+    dataplane.stop()
+  }
+
+  // ---- Operations ----
+
+  public func addPort(_ request: PortRequest) throws(ServiceError) -> Port {
+    let made = changes.withLock { _ in
+      Result<any SwitchPort, ServiceError> { () throws(ServiceError) in try make(request) }
+    }
+    return try made.get().snapshot()
+  }
+
+  private func make(_ request: PortRequest) throws(ServiceError) -> any SwitchPort {
+    try request.validate()
+    try refuseDuplicate(of: request)
+    let port: any SwitchPort
+    do {
+      if let vhostUser = request.vhostUser {
+        port = try VhostPort(request, vhostUser, in: self)
+      } else if let tap = request.tap {
+        port = try TapPort(request, tap, in: self)
+      } else {
+        throw ServiceError(.invalid, "port '\(request.name)': neither vhost-user nor tap")
+      }
+    } catch let error as ServiceError {
+      throw error
+    } catch {
+      throw ServiceError(.failed, "port '\(request.name)': \(error)")
+    }
+    ports_.withLock { $0.append(port) }
+    port.start()
+    logger.info("port '\(request.name)' added")
+    return port
+  }
+
+  private func refuseDuplicate(of request: PortRequest) throws(ServiceError) {
+    for port in allPorts {
+      if port.request.name == request.name {
+        throw ServiceError(.conflict, "there is a port '\(request.name)' already")
+      }
+      if let path = request.vhostUser?.path, path == port.request.vhostUser?.path {
+        throw ServiceError(.conflict, "\(path) belongs to port '\(port.request.name)' already")
+      }
+      if let device = request.tap?.device, device == port.request.tap?.device {
+        throw ServiceError(.conflict, "\(device) belongs to port '\(port.request.name)' already")
+      }
+    }
+  }
+
+  public func removePort(named name: String) throws(ServiceError) {
+    let found = changes.withLock { _ in
+      let port = ports_.withLock { ports in
+        ports.firstIndex { $0.request.name == name }.map { ports.remove(at: $0) }
+      }
+      port?.stop()
+      return port != nil
+    }
+    if !found { throw ServiceError(.notFound, "there is no port '\(name)'") }
+    logger.info("port '\(name)' removed")
+  }
+
+  // ---- Readings ----
+
+  /// The ports in the order they were added.
+  var allPorts: [any SwitchPort] { ports_.withLock { $0 } }
+
+  /// The requests of all ports, for comparing with a new configuration.
+  public var requests: [PortRequest] { allPorts.map(\.request) }
+
+  public func ports() -> [Port] { allPorts.map { $0.snapshot() } }
+
+  public func port(named name: String) -> Port? {
+    allPorts.first { $0.request.name == name }?.snapshot()
+  }
+
+  public func macs() -> [MACEntry] {
+    let names = Dictionary(
+      allPorts.map { ($0.number, $0.request.name) }, uniquingKeysWith: { first, _ in first })
+    let step = configuration.macAge / Double(Dataplane.lifetime)
+    return dataplane.addresses().compactMap { entry in
+      names[entry.port].map {
+        MACEntry(mac: entry.mac.description, port: $0, age: Int(Double(entry.age) * step))
+      }
+    }.sorted { ($0.port, $0.mac) < ($1.port, $1.mac) }
+  }
+
+  public func workers() -> [Worker] {
+    let polled = allPorts.flatMap { port in
+      port.polled.map { (worker: $0.worker, name: "\(port.request.name)/\($0.queue)") }
+    }
+    return dataplane.workerSamples().enumerated().map { index, sample in
+      let cpu = configuration.cpus[index]
+      return Worker(
+        id: index, cpu: cpu, node: configuration.topology.node(ofCPU: cpu),
+        state: sample.sleeping ? "sleeping" : "polling", turns: sample.turns,
+        busyTurns: sample.busyTurns, sleeps: sample.sleeps, memory: sample.pages.description,
+        queues: polled.filter { $0.worker == index }.map(\.name).sorted())
+    }
+  }
+
+  public func stats() -> Stats {
+    let ports = allPorts.map { $0.snapshot() }
+    let departed = dataplane.departed
+    var received = Counters(departed.transmitq)
+    var sent = Counters(departed.receiveq)
+    for port in ports {
+      received += port.received
+      sent += port.sent
+    }
+    let addresses = dataplane.addressCounts
+    let uptime = started.duration(to: .now)
+    return Stats(
+      version: swivelVersion,
+      uptime: Double(uptime.components.seconds) + Double(uptime.components.attoseconds) / 1e18,
+      received: received, sent: sent,
+      macTable: MACTableStats(
+        capacity: addresses.capacity, entries: dataplane.addresses().count,
+        learned: addresses.learned, moved: addresses.moved, evicted: addresses.evicted,
+        aged: addresses.aged),
+      ports: ports.map {
+        PortStats(name: $0.name, state: $0.state, received: $0.received, sent: $0.sent)
+      })
+  }
+
+  // ---- For the ports ----
+
+  /// Announces a guest's address to the world behind the uplinks: a RARP request, as a host's own after a
+  /// migration (vhost-user: VHOST_USER_SEND_RARP). Guests on this switch need none: its table is enough.
+  func announce(_ mac: [UInt8], from port: Int) {
+    dataplane.learn(MACAddress(mac), port: port)
+    // RFC 903: hardware Ethernet, protocol IPv4, operation 3, sender and target hardware address `mac`.
+    let frame: [UInt8] =
+      [UInt8](repeating: 0xFF, count: 6) + mac + [0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3] + mac
+      + [0, 0, 0, 0] + mac + [UInt8](repeating: 0, count: 4 + 18)
+    for case let tap as TapPort in allPorts { tap.device.send(frame) }
+  }
+}

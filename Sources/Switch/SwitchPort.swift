@@ -1,0 +1,27 @@
+internal import ControlAPI
+internal import Dataplane
+
+/// A port of either kind, as the switch handles it.
+protocol SwitchPort: AnyObject, Sendable {
+  var request: PortRequest { get }
+  /// Its number in the data plane.
+  var number: Int { get }
+  /// The transmitqs that are polled now, and by which worker.
+  var polled: [(queue: Int, worker: Int)] { get }
+  /// Begins to serve, once the switch knows the port.
+  func start()
+  /// Ends everything the port does and removes what it made. Returns when that is done.
+  func stop()
+  func snapshot() -> Port
+  /// Called a few times a second: looks for queues that have broken since.
+  func inspect()
+}
+
+extension Counters {
+  init(_ sample: CounterSample) {
+    self.init(
+      frames: sample.frames, bytes: sample.bytes, bursts: sample.bursts,
+      notifications: sample.notifications, replicas: sample.replicas,
+      drops: Dictionary(uniqueKeysWithValues: sample.drops.map { ($0.key.name, $0.value) }))
+  }
+}

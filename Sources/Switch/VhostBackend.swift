@@ -1,0 +1,162 @@
+internal import ControlAPI
+internal import Dataplane
+internal import Linux
+internal import Synchronization
+internal import VhostUser
+
+/// What a session asks of the switch, for one front-end: memory is mapped, rings are placed and started.
+/// Used by the port's thread only.
+final class VhostBackend: Backend {
+  private let port: VhostPort
+  private unowned let parent: Switch
+  private var memory: GuestMemory?
+  /// Mappings of the present table by the file and range they came from, to be kept when a new table names
+  /// them again.
+  private var mappings: [(region: GuestRegion, mapping: Mapping)] = []
+  /// Where each running ring was placed, and where it began.
+  private var running: [Int: (worker: Int, base: UInt32)] = [:]
+
+  init(_ port: VhostPort, in parent: Switch) {
+    self.port = port
+    self.parent = parent
+  }
+
+  // ---- What is offered ----
+
+  var features: Features {
+    var offered: Features = [
+      .version1, .netMrgRxbuf, .anyLayout, .ringIndirectDesc, .ringEventIdx, .netMTU,
+      .vhostUserProtocol,
+    ]
+    // The control queue is the front-end's own, but several queue pairs depend on it (virtio v1.4, 5.1.3.1).
+    if port.pairs > 1 { offered.formUnion([.netMQ, .netCtrlVQ]) }
+    return offered
+  }
+
+  var protocolFeatures: ProtocolFeatures {
+    [.mq, .rarp, .replyAck, .netMTU, .resetDevice, .configureMemSlots, .status]
+  }
+
+  var queuePairs: Int { port.pairs }
+  /// Enough for memory hotplug; each costs a mapping and a line of the table that is searched.
+  var memorySlots: Int { 64 }
+
+  func negotiated(_ features: Features, _ protocolFeatures: ProtocolFeatures) {
+    port.status.update { status in
+      status.features = features
+      status.protocolFeatures = protocolFeatures
+    }
+  }
+
+  // ---- Memory ----
+
+  func setMemory(_ regions: [GuestRegion]) throws(BackendError) {
+    var fresh: [(region: GuestRegion, mapping: Mapping)] = []
+    for region in regions {
+      fresh.append((region, try mapping(for: region)))
+    }
+    mappings = fresh
+    memory =
+      fresh.isEmpty
+      ? nil
+      : GuestMemory(
+        fresh.map { region, mapping in
+          MappedRegion(
+            guestAddress: region.guestAddress, userAddress: region.userAddress, mapping: mapping)
+        })
+    port.status.update { status in
+      status.regions = fresh.map { region, mapping in
+        .init(
+          guestAddress: region.guestAddress, size: region.size,
+          pageSize: UInt64(mapping.pageSize))
+      }
+    }
+  }
+
+  private func mapping(for region: GuestRegion) throws(BackendError) -> Mapping {
+    let kept = mappings.first { old in
+      old.region.file === region.file && old.region.mmapOffset == region.mmapOffset
+        && old.region.size == region.size
+    }
+    if let kept { return kept.mapping }
+    do {
+      return try Mapping(sharing: region.file, offset: region.mmapOffset, length: region.size)
+    } catch {
+      throw BackendError("\(error)")
+    }
+  }
+
+  // ---- Rings ----
+
+  func startRing(_ ring: RingConfiguration) throws(BackendError) {
+    guard let memory else { throw BackendError("there is no memory table yet") }
+    let node = memory.node(user: ring.descriptors)
+    let worker = parent.placement.withLock { placement in
+      // A receiveq is filled by whoever has a frame for it.
+      ring.index % 2 == 1 ? placement.place(node: node) : 0
+    }
+    let features = ring.features
+    do {
+      try parent.dataplane.startRing(
+        ring.index, of: port.number,
+        RingSetup(
+          size: ring.size, descriptors: ring.descriptors, avail: ring.driver, used: ring.device,
+          base: UInt16(truncatingIfNeeded: ring.base),
+          eventIndex: features.contains(.ringEventIdx),
+          indirect: features.contains(.ringIndirectDesc),
+          mergeable: features.contains(.netMrgRxbuf), version1: features.contains(.version1),
+          enabled: ring.enabled, kick: ring.kick, call: ring.call),
+        memory: memory, worker: worker)
+    } catch {
+      if ring.index % 2 == 1 { parent.release([worker]) }
+      throw BackendError("\(error)")
+    }
+    running[ring.index] = (worker, ring.base)
+    port.status.update { status in
+      status.guestNode = node ?? status.guestNode
+      status.rings[ring.index] = .init(
+        size: ring.size, enabled: ring.enabled, worker: worker, error: ring.error)
+    }
+  }
+
+  func stopRing(_ index: Int) -> UInt32 {
+    guard let (worker, base) = running.removeValue(forKey: index) else { return 0 }
+    let next = parent.dataplane.stopRing(index, of: port.number).map(UInt32.init) ?? base
+    if index % 2 == 1 { parent.release([worker]) }
+    port.status.update { $0.rings[index] = nil }
+    return next
+  }
+
+  // ---- The rest ----
+
+  func setMTU(_ mtu: Int) throws(BackendError) {
+    // The smaller of what the operator allows and what the front-end asks for.
+    let effective = min(mtu, port.request.mtu ?? mtu)
+    port.status.update { $0.mtu = effective }
+    parent.dataplane.setMTU(effective, port: port.number)
+  }
+
+  func sendRARP(mac: [UInt8]) {
+    parent.announce(mac, from: port.number)
+  }
+
+  func statusChanged(_ status: DeviceStatus) {
+    port.status.update { $0.deviceStatus = status }
+  }
+
+  func reset() {
+    memory = nil
+    mappings = []
+    // With its guest gone nothing behind the port is known any more: better a flood than a black hole.
+    parent.dataplane.flush(port: port.number)
+    parent.dataplane.setMTU(port.request.mtu, port: port.number)
+    port.status.update { status in
+      status.features = []
+      status.protocolFeatures = []
+      status.deviceStatus = []
+      status.regions = []
+      status.guestNode = nil
+      status.mtu = nil
+    }
+  }
+}

@@ -1,0 +1,70 @@
+internal import ControlAPI
+internal import Dataplane
+internal import VhostUser
+
+/// A vhost-user port as it explains itself.
+extension VhostPort {
+  func snapshot() -> Port {
+    let status = status.read { $0 }
+    var port = Port(
+      name: request.name, kind: .vhostUser, state: .waiting, explanation: "",
+      lastError: status.lastError, mtu: status.mtu ?? request.mtu, guestNode: status.guestNode,
+      macs: learned,
+      vhostUser: VhostUserStatus(
+        path: path, mode: mode, queuePairs: pairs, frontEndPID: status.pid,
+        connections: status.connections, features: status.features.names,
+        protocolFeatures: status.protocolFeatures.names,
+        deviceStatus: status.deviceStatus.names, memoryRegions: status.regions))
+    for index in 0..<(2 * pairs) { port.add(queue(index, status.rings[index])) }
+    (port.state, port.explanation) = explain(status, port.queues)
+    return port
+  }
+
+  private func queue(_ index: Int, _ ring: PortStatus.Ring?) -> Queue {
+    let sample = sample(of: index)
+    let isReceiveq = index % 2 == 0
+    let worker = isReceiveq ? nil : ring?.worker
+    // The counters know of a fault at once, the port's thread a little later.
+    let fault = ring == nil ? nil : sample.fault
+    return Queue(
+      index: index, direction: isReceiveq ? .receiveq : .transmitq,
+      state: ring == nil
+        ? .stopped : fault != nil ? .broken : ring?.enabled == true ? .running : .disabled,
+      size: ring?.size ?? 0, worker: worker, workerNode: worker.map(node(ofWorker:)),
+      error: fault?.explanation, counters: Counters(sample))
+  }
+
+  private func explain(_ status: PortStatus.Values, _ queues: [Queue]) -> (PortState, String) {
+    if !status.connected {
+      return (
+        .waiting,
+        mode == .server
+          ? "waits for a front-end (QEMU, for one) to connect to \(path)"
+          : "waits for a front-end to listen at \(path)"
+            + (status.waitingFor.map { "; the last attempt: \($0)" } ?? "")
+      )
+    }
+    if let broken = queues.first(where: { $0.state == .broken }) {
+      return (
+        .broken,
+        "ring \(broken.index) is stopped because \(broken.error ?? "it broke"); it starts again when the guest's driver or the front-end does"
+      )
+    }
+    let receiving = queues.count { $0.direction == .receiveq && $0.state == .running }
+    let transmitting = queues.count { $0.direction == .transmitq && $0.state == .running }
+    if receiving > 0 || transmitting > 0 {
+      return (
+        .running, "carries frames: \(receiving) receiveq(s), \(transmitting) transmitq(s) running"
+      )
+    }
+    if queues.contains(where: { $0.state == .disabled }) {
+      return (
+        .connected,
+        "the front-end has started rings but not enabled them; frames from the guest are discarded"
+      )
+    }
+    return (
+      .connected, "a front-end is connected, but the guest's driver has not started its rings yet"
+    )
+  }
+}

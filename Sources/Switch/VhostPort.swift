@@ -1,0 +1,207 @@
+internal import ControlAPI
+internal import Dataplane
+internal import Linux
+internal import Logging
+internal import Synchronization
+internal import SystemPackage
+internal import VhostUser
+
+/// A vhost-user port: its socket, the thread that serves front-ends on it one after another, and the
+/// back-end that turns what they ask into rings.
+final class VhostPort: SwitchPort {
+  let request: PortRequest
+  let number: Int
+  let path: String
+  let mode: SocketMode
+  let pairs: Int
+  let status: PortStatus
+  private unowned let parent: Switch
+  private let finish: EventFD
+  private let listener: Mutex<UnixListener?>
+  private let thread = Mutex<Linux.Thread?>(nil)
+
+  /// Listens at once in server mode, so that a socket that can't be made is the caller's error.
+  init(_ request: PortRequest, _ vhostUser: VhostUserRequest, in parent: Switch) throws {
+    self.request = request
+    self.parent = parent
+    path = vhostUser.path
+    mode = vhostUser.mode ?? .server
+    pairs = vhostUser.queues ?? 1
+    finish = try EventFD()
+    if mode == .server {
+      listener = Mutex(
+        try UnixListener(
+          path: vhostUser.path, owner: vhostUser.owner, group: vhostUser.group,
+          permissions: vhostUser.permissions.flatMap { UInt32($0, radix: 8) } ?? 0o660))
+    } else {
+      listener = Mutex(nil)
+    }
+    number = try parent.dataplane.addPort(pairs: pairs)
+    status = PortStatus(queues: 2 * pairs)
+    if let mtu = request.mtu { parent.dataplane.setMTU(mtu, port: number) }
+  }
+
+  var polled: [(queue: Int, worker: Int)] {
+    status.read { status in
+      status.rings.enumerated().compactMap { index, ring in
+        ring.flatMap { index % 2 == 1 ? (index, $0.worker) : nil }
+      }
+    }
+  }
+
+  func start() {
+    do {
+      let started = try Linux.Thread(name: "port/\(request.name)") { [self] in serve() }
+      thread.withLock { $0 = started }
+    } catch {
+      report("\(error)")
+    }
+  }
+
+  func stop() {
+    finish.signal()
+    let running = thread.withLock { thread in
+      defer { thread = nil }
+      return thread
+    }
+    running?.join()
+    listener.withLock { $0 = nil }
+    parent.dataplane.removePort(number)
+  }
+
+  // ---- The port's thread ----
+
+  private func serve() {
+    switch mode {
+    case .server: serveListener()
+    case .client: serveConnections()
+    }
+  }
+
+  private func serveListener() {
+    guard let listening = listener.withLock({ $0?.descriptor }) else { return }
+    while true {
+      guard let ready = try? Poller.wait([(finish.descriptor.raw, .read), (listening.raw, .read)])
+      else { return }
+      if ready[0] { return }
+      do throws(SystemError) {
+        guard let connection = try UnixSocket.accept(listening) else { continue }
+        if !runSession(connection, listener: listening) { return }
+      } catch {
+        // Out of descriptors, most likely: it may pass, and must not become a loop at full speed.
+        report("\(error)")
+        if pause(milliseconds: 200) { return }
+      }
+    }
+  }
+
+  /// Client mode: connects, and connects again for ever; says so once, not once a second.
+  private func serveConnections() {
+    var lastFailure: Errno?
+    while true {
+      do throws(SystemError) {
+        let connection = try UnixSocket.connect(path: path)
+        lastFailure = nil
+        if !runSession(connection, listener: nil) { return }
+      } catch {
+        if error.errno != lastFailure {
+          lastFailure = error.errno
+          status.update { $0.waitingFor = error.errno.description }
+          parent.logger.info(
+            "port '\(request.name)': \(error); trying again until a front-end listens there")
+        }
+      }
+      if pause(milliseconds: 250) { return }
+    }
+  }
+
+  /// Waits, unless the port is stopped meanwhile; returns whether it was.
+  private func pause(milliseconds: Int) -> Bool {
+    (try? Poller.wait([(finish.descriptor.raw, .read)], milliseconds: milliseconds))?[0] ?? true
+  }
+
+  /// Serves one front-end to its end. Returns `false` when the port is being stopped.
+  private func runSession(_ connection: OwnedFD, listener: OwnedFD?) -> Bool {
+    let peer = UnixSocket.peer(connection)
+    status.update { status in
+      status.connected = true
+      status.pid = peer?.pid
+      status.connections += 1
+      status.waitingFor = nil
+    }
+    parent.logger.info(
+      "port '\(request.name)': front-end connected\(peer.map { " (pid \($0.pid))" } ?? "")")
+    let backend = VhostBackend(self, in: parent)
+    let end = Session(
+      connection: connection, backend: backend, stop: finish, listener: listener,
+      onEvent: { [self] event in note(event) }
+    ).run()
+    status.update { status in
+      status.connected = false
+      status.pid = nil
+    }
+    switch end {
+    case .stopped: return false
+    case .frontEndClosed:
+      parent.logger.info("port '\(request.name)': front-end disconnected")
+    case .failed(let error): report("\(error)")
+    }
+    return true
+  }
+
+  private func note(_ event: SessionEvent) {
+    let name = request.name
+    switch event {
+    case .negotiated(let features, let protocolFeatures):
+      parent.logger.debug(
+        "port '\(name)': negotiated \(features.names.joined(separator: " ")) \(protocolFeatures.names.joined(separator: " "))"
+      )
+    case .memoryChanged(let regions, let bytes):
+      parent.logger.debug("port '\(name)': \(regions) regions, \(bytes >> 20) MiB of guest memory")
+    case .ringStarted(let index, let enabled):
+      parent.logger.debug("port '\(name)': ring \(index) started\(enabled ? "" : ", not enabled")")
+    case .ringStopped(let index):
+      parent.logger.debug("port '\(name)': ring \(index) stopped")
+    case .ringFailed(let index, let reason): report("ring \(index): \(reason)")
+    case .refused(let reason): report(reason)
+    case .refusedSecondFrontEnd:
+      report("a second front-end tried to connect and was turned away")
+    }
+  }
+
+  /// Keeps an error for `port show`, and logs it, though not the same one over and over.
+  func report(_ message: String) {
+    if status.record(message) { parent.logger.warning("port '\(request.name)': \(message)") }
+  }
+
+  // ---- Readings ----
+
+  func sample(of queue: Int) -> CounterSample {
+    parent.dataplane.counters(port: number, queue: queue) ?? CounterSample()
+  }
+
+  func node(ofWorker worker: Int) -> Int { parent.node(ofWorker: worker) }
+
+  var learned: Int { parent.addressCount(of: number) }
+
+  // ---- Housekeeping ----
+
+  func inspect() {
+    let broken = status.read { status in
+      status.rings.enumerated().compactMap { index, ring in
+        ring.flatMap { $0.fault == nil ? index : nil }
+      }
+    }
+    for index in broken {
+      guard let fault = parent.dataplane.counters(port: number, queue: index)?.fault else {
+        continue
+      }
+      status.update { status in
+        status.rings[index]?.fault = fault
+        // virtio v1.4, 2.1.2: an unrecoverable error is to be signalled; vhost-user has an eventfd for it.
+        if let error = status.rings[index]?.error { EventFD.signal(error.raw) }
+      }
+      report("ring \(index) stopped: \(fault.explanation)")
+    }
+  }
+}
