@@ -1,25 +1,186 @@
 public import Linux
 
-/// A front-end's connection, from its first message to its end. (Interface; the handlers follow.)
+/// A front-end's connection, from its first message to its end.
+///
+/// # Theory of operation
+///
+/// A session is straight-line code on a thread of its own: take a whole message, check its shape, handle
+/// it, answer it, take the next. Nothing else touches its state. The back-end's calls block until they are
+/// done, so an answer always tells of something finished.
+///
+/// **Three kinds of trouble** (`ProtocolError.Kind`). *Malformed*: a wrong version, length, number of
+/// descriptors, a reply flag; what follows such bytes can't be trusted, so the session ends. *Refused*: a
+/// well-formed message that asks for what can't be (a ring that does not exist, a feature that was not
+/// offered, an unknown request). With need_reply and REPLY_ACK the front-end is told and the session goes
+/// on; otherwise the front-end would go on in the belief that all is well, so the session ends. *A ring
+/// that does not start*: the message may be right and the ring wrong, or a later message mends it; the ring
+/// stays stopped, its error eventfd is signalled, the answer (if one is awaited) is an error, and the
+/// session goes on in any case.
+///
+/// **A ring is live** when all of this is there: size, addresses, a kick (eventfd, or polling), memory,
+/// accepted features and, with STATUS negotiated, DRIVER_OK. The specification starts a ring at the first
+/// kick; a back-end that polls need not wait for it (E74). There is one rule for every change to a ring or
+/// to what it stands on: `reconfigure` stops the live rings concerned, changes, and starts those that can
+/// be started, each where the back-end ended. So the back-end never sees a ring change under its hands,
+/// and a message's place in the sequence does not matter: QEMU enables a ring before it sends its
+/// addresses, DPDK after the kick.
+///
+/// **Stopping.** GET_VRING_BASE stops a ring and forgets its kick: the next SET_VRING_KICK starts it.
+/// Everything else is kept, the call eventfd too, which QEMU sends before it stops to be used after. QEMU
+/// 7.2 sends SET_STATUS 0 before GET_VRING_BASE, so a ring stopped by a status keeps its base to be asked
+/// for. The end of the connection, whatever its cause, stops every ring and then resets the back-end.
+///
+/// **Protocol features** are served when they are offered, whether or not the front-end accepted them;
+/// only REPLY_ACK, LOG_SHMFD's reply and STATUS, which change what other messages mean, wait for it.
 public final class Session {
   let backend: any Backend
   let onEvent: (SessionEvent) -> Void
+  private var connection: Connection?
+
+  /// What the driver accepted; `nil` before SET_FEATURES.
+  var features: Features?
+  var protocolFeatures: ProtocolFeatures = []
+  var status: DeviceStatus = []
+  var rings: [Ring]
+  var regions: [GuestRegion] = []
+  var log: LogRegion?
+  var logNotify: OwnedFD?
 
   /// - Parameters:
-  ///   - connection: a connected, non-blocking Unix stream socket, from `UnixSocket`.
+  ///   - connection: a connected, non-blocking Unix stream socket, from `UnixSocket`. It is closed when
+  ///     the session ends, provided that the caller keeps no reference to it.
   ///   - stop: ends the session as soon as it is signalled; it is not drained.
   ///   - listener: the socket the connection came from, when there is one. While the session lives every
   ///     further front-end that connects there is turned away.
   ///   - onEvent: called on the session's thread.
-  public init(
+  public convenience init(
     connection: OwnedFD, backend: any Backend, stop: EventFD, listener: OwnedFD? = nil,
     onEvent: @escaping (SessionEvent) -> Void = { _ in }
   ) {
+    self.init(
+      connection: connection, backend: backend, stop: stop, listener: listener,
+      limits: Connection.Limits(), onEvent: onEvent)
+  }
+
+  init(
+    connection: OwnedFD, backend: any Backend, stop: EventFD, listener: OwnedFD?,
+    limits: Connection.Limits, onEvent: @escaping (SessionEvent) -> Void
+  ) {
+    precondition((1...128).contains(backend.queuePairs), "a ring's index has eight bits")
     self.backend = backend
     self.onEvent = onEvent
+    rings = [Ring](repeating: Ring(), count: 2 * backend.queuePairs)
+    self.connection = Connection(
+      socket: connection, stop: stop, listener: listener, limits: limits,
+      onSecondFrontEnd: { onEvent(.refusedSecondFrontEnd) })
   }
 
   /// Serves the front-end until it goes, `stop` is signalled or the protocol is broken. On return every
-  /// ring is stopped, `Backend.reset` has been called and the connection is closed. Call it once.
-  public func run() -> SessionEnd { .frontEndClosed }
+  /// ring is stopped and `Backend.reset` has been called; only then the connection is closed. Call it once.
+  public func run() -> SessionEnd {
+    guard let connection else { preconditionFailure("a session runs once") }
+    let end: SessionEnd
+    do throws(ProtocolError) {
+      end = try serve(connection)
+    } catch {
+      end = .failed(error)
+    }
+    for index in rings.indices { stop(index) }
+    backend.reset()
+    rings = []
+    regions = []
+    log = nil
+    logNotify = nil
+    self.connection = nil
+    return end
+  }
+
+  private func serve(_ connection: Connection) throws(ProtocolError) -> SessionEnd {
+    while true {
+      switch try connection.receive() {
+      case .closed: return .frontEndClosed
+      case .stopped: return .stopped
+      case .message(let message):
+        if let reply = try answer(message) {
+          try connection.send(Message.reply(to: message.header.code, reply))
+        }
+      }
+    }
+  }
+
+  /// What a handler has to say to the front-end.
+  enum Outcome {
+    case done
+    case reply([UInt8])
+    /// Rings concerned did not start, for this reason.
+    case failed(String)
+  }
+
+  /// Handles one message and returns the payload of its reply, if it gets one (E68, E69).
+  private func answer(_ message: Message) throws(ProtocolError) -> [UInt8]? {
+    // As it was when the front-end sent the message, which may be the one that negotiates it.
+    let awaited = message.needsReply && protocolFeatures.contains(.replyAck)
+    do throws(ProtocolError) {
+      switch try handle(message) {
+      case .reply(let payload): return payload
+      case .done: return awaited ? UInt64(0).bytes : nil
+      case .failed: return awaited ? UInt64(1).bytes : nil
+      }
+    } catch {
+      let hasOwnReply = Request(rawValue: message.header.code)?.hasOwnReply ?? false
+      guard error.kind == .refused, awaited, !hasOwnReply else { throw error }
+      onEvent(.refused(error.message))
+      return UInt64(1).bytes
+    }
+  }
+
+  private func handle(_ message: Message) throws(ProtocolError) -> Outcome {
+    guard let request = Request(rawValue: message.header.code) else {
+      throw ProtocolError(.refused, "request \(message.header.code) is unknown")
+    }
+    try message.checkShape(request)
+    let payload = message.payload
+    switch request {
+    case .getFeatures: return .reply(backend.features.rawValue.bytes)
+    case .setFeatures: return try setFeatures(Features(rawValue: UInt64(payload)))
+    case .getProtocolFeatures: return try getProtocolFeatures()
+    case .setProtocolFeatures:
+      return try setProtocolFeatures(ProtocolFeatures(rawValue: UInt64(payload)))
+    case .getQueueNum: return try getQueueNum()
+    case .setOwner: return .done
+    case .resetOwner: return resetOwner()
+    case .resetDevice: return try resetDevice()
+    case .setStatus: return try setStatus(UInt64(payload))
+    case .getStatus: return try getStatus()
+    case .netSetMTU: return try setMTU(UInt64(payload))
+    case .sendRARP: return try sendRARP(payload)
+
+    case .setMemTable: return try setMemTable(payload, message.descriptors)
+    case .getMaxMemSlots: return try getMaxMemSlots()
+    case .addMemReg: return try addMemReg(SingleRegion(payload).region, message.descriptors[0])
+    case .remMemReg: return try remMemReg(SingleRegion(payload).region)
+    case .setLogBase: return try setLogBase(payload, message.descriptors.first)
+    case .setLogFD: return try setLogFD(message.descriptors[0])
+
+    case .setVringNum: return try setVringNum(VringState(payload))
+    case .setVringAddr: return try setVringAddr(VringAddress(payload))
+    case .setVringBase: return try setVringBase(VringState(payload))
+    case .getVringBase: return try getVringBase(VringState(payload))
+    case .setVringEnable: return try setVringEnable(VringState(payload))
+    case .setVringKick, .setVringCall, .setVringErr:
+      return try setVringFile(request, VringFile(UInt64(payload)), message.descriptors.first)
+
+    default: throw .refused(request, "not supported")
+    }
+  }
+
+  /// What is offered and can be served.
+  var offered: ProtocolFeatures { backend.protocolFeatures.intersection(.supported) }
+
+  /// Refuses a request whose protocol feature is not offered.
+  func require(_ feature: ProtocolFeatures, for request: Request) throws(ProtocolError) {
+    guard offered.contains(feature) else {
+      throw .refused(request, "\(feature.names.joined()) is not offered")
+    }
+  }
 }

@@ -1,0 +1,59 @@
+internal import Linux
+
+/// What a session knows of one ring: the pieces of its configuration as they come in, and whether the
+/// back-end works on it.
+struct Ring {
+  /// How the driver tells of new buffers; without any the ring is stopped (E73).
+  enum Kick {
+    case none
+    case polling
+    case eventFD(OwnedFD)
+  }
+
+  var size: Int?
+  var address: VringAddress?
+  /// Where to begin next: from SET_VRING_BASE, or where the back-end ended.
+  var base: UInt32 = 0
+  var kick = Kick.none
+  var call: OwnedFD?
+  var error: OwnedFD?
+  /// What SET_VRING_ENABLE said, kept while the ring is stopped (E77). Before it has said anything a ring
+  /// is enabled unless VHOST_USER_F_PROTOCOL_FEATURES was accepted (E75).
+  var enabled: Bool?
+  /// Whether the back-end was told to start it and not yet to stop.
+  var isLive = false
+
+  func isEnabled(_ features: Features) -> Bool {
+    enabled ?? !features.contains(.vhostUserProtocol)
+  }
+
+  /// The whole configuration once every piece is there.
+  func configuration(index: Int, features: Features) -> RingConfiguration? {
+    guard let size, let address else { return nil }
+    let kickFD: OwnedFD?
+    switch kick {
+    case .none: return nil
+    case .polling: kickFD = nil
+    case .eventFD(let descriptor): kickFD = descriptor
+    }
+    let isLogged = features.contains(.logAll) && address.flags & VringAddress.logFlag != 0
+    return RingConfiguration(
+      index: index, size: size, descriptors: address.descriptor, driver: address.available,
+      device: address.used, logAddress: isLogged ? address.log : nil, base: base,
+      features: features, enabled: isEnabled(features), kick: kickFD, call: call, error: error)
+  }
+
+  static let maximumSize = 32_768
+
+  /// What is wrong with a number of descriptors (virtio v1.4, 2.7 and 2.8.10.1), or `nil`.
+  static func flaw(size: UInt32, packed: Bool) -> String? {
+    if size == 0 || size > maximumSize { return "\(size) is not within 1…\(maximumSize)" }
+    if !packed, size & (size - 1) != 0 { return "\(size) is no power of two" }
+    return nil
+  }
+
+  /// What is wrong with a base, or `nil`: a split ring's is one 16-bit index (E79, E80).
+  static func flaw(base: UInt32, packed: Bool) -> String? {
+    !packed && base > UInt32(UInt16.max) ? "\(base) is no index of a split ring" : nil
+  }
+}
