@@ -41,7 +41,7 @@ public final class Switch: SwitchService {
   let dataplane: Dataplane
   let logger: Logger
   let placement: Mutex<Placement>
-  private let ports_ = Mutex<[any SwitchPort]>([])
+  private let portList = Mutex<[any SwitchPort]>([])
   /// Held while ports come and go, so that a name or path is free again when `removePort` returns.
   private let changes = Mutex<Void>(())
   private let started = ContinuousClock.now
@@ -80,7 +80,7 @@ public final class Switch: SwitchService {
       keeper = nil
     }
     changes.withLock { _ in
-      let all = ports_.withLock { ports in
+      let all = portList.withLock { ports in
         defer { ports = [] }
         return ports
       }
@@ -115,7 +115,7 @@ public final class Switch: SwitchService {
     } catch {
       throw ServiceError(.failed, "port '\(request.name)': \(error)")
     }
-    ports_.withLock { $0.append(port) }
+    portList.withLock { $0.append(port) }
     port.start()
     logger.info("port '\(request.name)' added")
     return port
@@ -137,7 +137,7 @@ public final class Switch: SwitchService {
 
   public func removePort(named name: String) throws(ServiceError) {
     let found = changes.withLock { _ in
-      let port = ports_.withLock { ports in
+      let port = portList.withLock { ports in
         ports.firstIndex { $0.request.name == name }.map { ports.remove(at: $0) }
       }
       port?.stop()
@@ -150,7 +150,7 @@ public final class Switch: SwitchService {
   // ---- Readings ----
 
   /// The ports in the order they were added.
-  var allPorts: [any SwitchPort] { ports_.withLock { $0 } }
+  var allPorts: [any SwitchPort] { portList.withLock { $0 } }
 
   /// The requests of all ports, for comparing with a new configuration.
   public var requests: [PortRequest] { allPorts.map(\.request) }
