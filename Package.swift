@@ -73,7 +73,7 @@ let package = Package(
       "Switch", ["Switch", "ControlAPI", "Dataplane", "Linux", "VirtioDriver", logging, system]),
     tests("ControlAPI", ["ControlAPI"]),
     tests("Control", ["Control", "ControlAPI", "Linux", logging, system, yams]),
-    tests("swiveld", ["swiveld", "ControlAPI", "Switch"]),
+    tests("swiveld", ["swiveld", "Control", "ControlAPI", "Linux", "Switch", system, yams]),
     tests("swivel", ["swivel", "Control", "ControlAPI", "Linux", argumentParser, logging, system]),
     tests("EndToEnd", ["ControlAPI", "VirtioDriver", "Linux", system]),
   ]

@@ -1,0 +1,89 @@
+import Control
+import ControlAPI
+import Foundation
+import FoundationXML
+import Testing
+import Yams
+
+@testable import swiveld
+
+/// The examples in configs/ are what they say they are.
+@Suite struct ExampleTests {
+  private let configs = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    .deletingLastPathComponent().deletingLastPathComponent().appendingPathComponent("configs")
+
+  private func text(_ name: String) throws -> String {
+    try String(contentsOf: configs.appendingPathComponent(name), encoding: .utf8)
+  }
+
+  private func configuration(_ name: String) throws -> Configuration {
+    try Configuration.load(path: configs.appendingPathComponent(name).path, cpu: 0)
+  }
+
+  @Test func everyYAMLFileIsAConfiguration() throws {
+    let names = try FileManager.default.contentsOfDirectory(atPath: configs.path)
+      .filter { $0.hasSuffix(".yaml") }
+    #expect(names.count >= 3)
+    for name in names { _ = try configuration(name) }
+  }
+
+  /// What stands in comments can be uncommented.
+  @Test func commentedKeysAreTaken() throws {
+    let text = try text("swivel.yaml").replacing(#/# (?<key>owner|group|permissions|mtu): /#) {
+      "\($0.output.key): "
+    }
+    // The client's socket is QEMU's; all others take an owner.
+    let configuration = try Configuration.parse(text, file: "swivel.yaml", cpu: 0)
+    #expect(configuration.control.owner == "root")
+    #expect(configuration.ports[0].vhostUser?.permissions == "0660")
+    #expect(configuration.ports[1].mtu == 9000)
+  }
+
+  @Test func theLibvirtDomainUsesAPortOfTheExample() throws {
+    final class Reader: NSObject, XMLParserDelegate {
+      var attributes: [String: [String: String]] = [:]
+      func parser(
+        _ parser: XMLParser, didStartElement name: String, namespaceURI: String?,
+        qualifiedName: String?, attributes: [String: String] = [:]
+      ) {
+        self.attributes[name] = attributes
+      }
+    }
+    let parser = XMLParser(data: Data(try text("libvirt-domain.xml").utf8))
+    let reader = Reader()
+    parser.delegate = reader
+    #expect(parser.parse())
+    #expect(reader.attributes["interface"]?["type"] == "vhostuser")
+    #expect(reader.attributes["access"]?["mode"] == "shared")
+    let port = try #require(try configuration("swivel.yaml").ports.first)
+    let source = try #require(reader.attributes["source"])
+    #expect(source["path"] == port.vhostUser?.path)
+    #expect(source["mode"] == "client" && port.vhostUser?.mode == .server)
+    #expect(reader.attributes["driver"]?["queues"] == "\(port.vhostUser?.queues ?? 1)")
+  }
+
+  @Test func theUnitStartsTheDaemonOnTheExample() throws {
+    let unit = try text("swiveld.service")
+    var settings: [String: String] = [:]
+    for line in unit.split(separator: "\n") where !line.hasPrefix("#") && line.contains("=") {
+      let parts = line.split(separator: "=", maxSplits: 1)
+      settings[String(parts[0])] = String(parts[1])
+    }
+    #expect(settings["Type"] == "notify")
+    #expect(settings["ExecStart"]?.hasSuffix("swiveld --config /etc/swivel/swivel.yaml") == true)
+    let directory = "/run/\(settings["RuntimeDirectory"] ?? "")"
+    #expect(try configuration("swivel.yaml").control.path.hasPrefix(directory + "/"))
+  }
+
+  @Test func prometheusScrapesTheMetrics() throws {
+    let root = try #require(try Yams.compose(yaml: text("prometheus.yml")))
+    let job = try #require(root["scrape_configs"]?.sequence?.first)
+    #expect(job["metrics_path"]?.string == "/metrics")
+    let target = try #require(job["static_configs"]?.sequence?.first?["targets"]?[0]?.string)
+    // The web server in the comment listens where Prometheus looks.
+    #expect(try text("prometheus.yml").contains("listen \(target);"))
+    #expect(
+      try text("prometheus.yml").contains(
+        "http://unix:\(configuration("swivel.yaml").control.path):/metrics"))
+  }
+}
