@@ -57,8 +57,11 @@ import Testing
   }
 
   @Test func `the stop event ends a session in the middle of a message`() throws {
-    let frontEnd = try FrontEnd()
+    let door = try Door("middle")
+    let frontEnd = try FrontEnd(listener: door.listener.descriptor)
     try frontEnd.send(bytes: [1, 0, 0])
+    // Who is turned away first may be so with the bytes unread; the second not before they are read.
+    for _ in 0..<2 { try door.knock() }
     frontEnd.stop.signal()
     #expect(try frontEnd.end() == .stopped)
   }
@@ -83,32 +86,50 @@ import Testing
   }
 
   @Test func `HP-15: the stop event ends a session that waits for its peer to read`() throws {
-    let frontEnd = try FrontEnd()
+    let door = try Door("writing")
+    let frontEnd = try FrontEnd(listener: door.listener.descriptor)
     let socket = try #require(frontEnd.socket)
     let request = Header(code: 1, flags: 1, size: 0).bytes
-    // Until there is no room for requests any more: then the session waits for room for a reply.
-    while try unsafe request.withUnsafeBytes({ try unsafe UnixSocket.send(socket, $0) }) > 0 {}
+    // Between two knocks a session that can still answer takes a message, which makes room for another.
+    var isStuck = false
+    while !isStuck {
+      isStuck = true
+      while try unsafe request.withUnsafeBytes({ try unsafe UnixSocket.send(socket, $0) }) > 0 {
+        isStuck = false
+      }
+      for _ in 0..<2 { try door.knock() }
+    }
     frontEnd.stop.signal()
     #expect(try frontEnd.end() == .stopped)
   }
 
   @Test func `HP-14: a second front-end is turned away, the first served on`() throws {
-    let path = "/tmp/vhost-user-test-\(getpid())-second.sock"
-    let listener = try UnixListener(path: path)
-    let frontEnd = try FrontEnd(listener: listener.descriptor)
-    for _ in 0..<3 {
-      let second = try UnixSocket.connect(path: path)
-      let ready = try Poller.wait([(second.raw, .read)], milliseconds: 20_000)
-      #expect(ready == [true])
-      var bytes = [UInt8](repeating: 0, count: 1)
-      let received = try unsafe bytes.withUnsafeMutableBytes {
-        try unsafe UnixSocket.receive(second, into: $0)
-      }
-      #expect(received?.count == 0)
-    }
+    let door = try Door("second")
+    let frontEnd = try FrontEnd(listener: door.listener.descriptor)
+    for _ in 0..<3 { try door.knock() }
     try frontEnd.settle()
     #expect(frontEnd.events == [SessionEvent](repeating: .refusedSecondFrontEnd, count: 3))
     #expect(try frontEnd.close() == .frontEndClosed)
+  }
+
+  /// A server's socket, where other front-ends come.
+  private struct Door {
+    let listener: UnixListener
+
+    init(_ name: String) throws {
+      listener = try UnixListener(path: "/tmp/vhost-user-test-\(getpid())-\(name).sock")
+    }
+
+    /// Connects, and returns when the session has hung up.
+    func knock() throws {
+      let socket = try UnixSocket.connect(path: listener.path)
+      try #require(try Poller.wait([(socket.raw, .read)], milliseconds: 20_000) == [true])
+      var bytes = [UInt8](repeating: 0, count: 1)
+      let received = try unsafe bytes.withUnsafeMutableBytes {
+        try unsafe UnixSocket.receive(socket, into: $0)
+      }
+      #expect(received?.count == 0)
+    }
   }
 
   @Test func `HP-04, E67: more descriptors than can be taken end the session and leak nothing`()

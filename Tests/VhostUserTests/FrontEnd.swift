@@ -18,12 +18,15 @@ final class FrontEnd {
   private final class Outcome: Sendable {
     let end = Mutex<SessionEnd?>(nil)
     let events = Mutex<[SessionEvent]>([])
+    let isOver: EventFD
+
+    init() throws { isOver = try EventFD() }
   }
 
   private(set) var socket: OwnedFD?
   let backend: FakeBackend
   let stop: EventFD
-  private let outcome = Outcome()
+  private let outcome: Outcome
   private let thread: Thread
 
   init(
@@ -32,7 +35,8 @@ final class FrontEnd {
   ) throws {
     let (ours, theirs) = try UnixSocket.pair()
     let stop = try EventFD()
-    let outcome = self.outcome
+    let outcome = try Outcome()
+    self.outcome = outcome
     socket = ours
     self.backend = backend
     self.stop = stop
@@ -44,6 +48,7 @@ final class FrontEnd {
       }
       let end = session.run()
       outcome.end.withLock { $0 = end }
+      outcome.isOver.signal()
     }
   }
 
@@ -137,6 +142,9 @@ final class FrontEnd {
 
   /// Waits for the session to end of itself.
   func end() throws -> SessionEnd {
+    let isOver = outcome.isOver.descriptor.raw
+    try #require(
+      try Poller.wait([(isOver, .read)], milliseconds: 20_000) == [true], "it goes on")
     thread.join()
     #expect(backend.state.withLock { $0.violations } == [])
     #expect(backend.running.isEmpty)
