@@ -62,7 +62,11 @@ struct ControlClient: Sendable {
     let deadline = ContinuousClock.now + timeout
     var parser = HTTPReplyParser()
     do {
-      try send(Array((request + "\r\n").utf8) + body, to: socket, until: deadline)
+      do {
+        try send(Array((request + "\r\n").utf8) + body, to: socket, until: deadline)
+      } catch let error as SystemError where error.errno == .brokenPipe {
+        // The daemon has closed already, for it serves too many: its reply, which says so, may be here.
+      }
       while !parser.isComplete {
         try parser.take(try receive(from: socket, until: deadline))
       }

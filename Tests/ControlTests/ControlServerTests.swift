@@ -111,15 +111,14 @@ import Testing
     }
   }
 
-  @Test func aStopEndsIdleConnectionsAtOnce() async throws {
-    let fixture = try Fixture()
+  /// Without the stop the connection would stay for an hour.
+  @Test(.timeLimit(.minutes(1))) func aStopEndsIdleConnectionsAtOnce() async throws {
+    let fixture = try Fixture(limits: Limits(idle: .seconds(3600)))
     try await fixture.server.start()
     let idle = try fixture.client()
     try idle.send("GET /v1/macs HTTP/1.1\r\nHost: x\r\n\r\n")
     #expect(try idle.reply().status == 200)
-    let start = ContinuousClock.now
     await fixture.server.stop()
-    #expect(ContinuousClock.now - start < .seconds(2))
     #expect(try idle.isClosed())
   }
 
@@ -128,7 +127,7 @@ import Testing
     try await fixture.server.start()
     let client = try fixture.client()
     try client.send("GET /v1/ports HTTP/1.1\r\nHost: x\r\n\r\n")
-    try await Task.sleep(for: .milliseconds(150))
+    while fixture.service.mostCallsAtOnce == 0 { try await Task.sleep(for: .milliseconds(5)) }
     await fixture.server.stop()
     #expect(try client.reply().status == 200)
   }

@@ -77,6 +77,25 @@ import Testing
     withExtendedLifetime(listener) {}
   }
 
+  /// A daemon that serves too many says so and closes, which may break the request's write.
+  @Test func aReplyBeforeTheRequestIsRead() async throws {
+    let path = path()
+    let listener = try UnixListener(path: path)
+    let daemon = try Linux.Thread(name: "daemon") {
+      _ = try? Poller.wait([(listener.descriptor.raw, .read)])
+      guard let socket = try? UnixSocket.accept(listener.descriptor) else { return }
+      let reply =
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 16\r\n\r\n{\"error\":\"busy\"}"
+      _ = try? Array(reply.utf8).withUnsafeBytes { try UnixSocket.send(socket, $0) }
+    }
+    defer { daemon.join() }
+    // So long that it is still being sent when the daemon closes.
+    let request = PortRequest(name: String(repeating: "x", count: 1 << 20))
+    #expect(throws: ClientError("busy")) {
+      try ControlClient(path: path).post("/v1/ports", request)
+    }
+  }
+
   @Test func everyCommandParses() throws {
     for line in [
       "ports", "ports --json", "port show vm1", "port remove vm1 --json", "macs", "workers",
