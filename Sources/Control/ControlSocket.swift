@@ -39,6 +39,7 @@ public struct ControlSocket: Sendable, Equatable {
     // The last directory only: /run is emptied at every start, and /run/swivel would be missing after it.
     // A failure shows in the next step, with a better reason.
     if let slash = path.lastIndex(of: "/"), slash != path.startIndex {
+      // SAFETY: the string lives through the call.
       _ = unsafe mkdir(String(path[..<slash]), 0o755)
     }
     return try UnixListener(
