@@ -22,6 +22,11 @@ public final class UnixListener: Sendable {
     self.path = path
     let uid = try UnixListener.id(owner, "user") { unsafe clx_user_id($0) }
     let gid = try UnixListener.id(group, "group") { unsafe clx_group_id($0) }
+    // The last directory only: /run is emptied at every start, and /run/swivel would be missing after it. A
+    // failure shows in the next step, with a better reason.
+    if let slash = path.lastIndex(of: "/"), slash != path.startIndex {
+      _ = unsafe mkdir(String(path[..<slash]), 0o755)
+    }
     try UnixListener.clear(path)
     let socket = try SystemError.check(
       unsafe clx_unix_bind(path, permissions), "listen at \(path)")

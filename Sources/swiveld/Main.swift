@@ -1,3 +1,81 @@
-@main struct Main {
-  static func main() {}
+import ArgumentParser
+import ControlAPI
+import Glibc
+import Linux
+import Logging
+
+/// The daemon's command line.
+@main
+struct Swiveld: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "swiveld",
+    abstract: "A virtual switch for QEMU guests: vhost-user ports, TAP uplinks, pinned workers.",
+    discussion: """
+      Stays in the foreground. SIGTERM ends it and removes what it made; SIGHUP reads the configuration \
+      again. Without --config it starts one worker, the ports vm1 and vm2 at /run/swivel/vm1.sock and \
+      vm2.sock and, where it may, an uplink through the TAP device swivel0.
+      """,
+    version: swivelVersion)
+
+  @Option(help: "The configuration file (YAML).")
+  var config: String?
+
+  @Flag(help: "Read the configuration, say what is wrong with it, and end.")
+  var check = false
+
+  @Option(
+    help: "What to log: trace, debug, info, notice, warning, error or critical.",
+    transform: { name in
+      guard let level = Logger.Level(rawValue: name) else {
+        throw ValidationError("there is no log level '\(name)'")
+      }
+      return level
+    })
+  var logLevel = Logger.Level.info
+
+  func run() throws {
+    // The workers' CPU, when nobody names one: the last of those this process may use; the first tends to
+    // have the interrupts.
+    let cpus = Affinity.current
+    let cpu = cpus.last ?? 0
+    let settings: Configuration
+    do {
+      settings =
+        try config.map { path throws(ConfigurationError) in
+          try Configuration.load(path: path, cpu: cpu)
+        } ?? Configuration.embedded(cpu: cpu, uplink: true)
+    } catch {
+      throw Failure("\(error)")
+    }
+    if check { return }
+
+    // Before any thread is started: they inherit the signal mask.
+    let signals = try SignalQueue([SIGTERM, SIGINT, SIGHUP])
+    let level = logLevel
+    LoggingSystem.bootstrap { label in
+      var handler = StreamLogHandler.standardError(label: label)
+      handler.logLevel = level
+      return handler
+    }
+    let daemon: Daemon
+    do {
+      daemon = try Daemon(settings, file: config, cpus: cpus, logger: Logger(label: "swiveld"))
+    } catch {
+      throw Failure("\(error)")
+    }
+    while true {
+      switch try signals.next() {
+      case SIGHUP: daemon.reload()
+      default:
+        daemon.stop()
+        return
+      }
+    }
+  }
+
+  /// What ends the daemon before it serves: one message, exit status 1.
+  private struct Failure: Error, CustomStringConvertible {
+    let description: String
+    init(_ description: String) { self.description = description }
+  }
 }

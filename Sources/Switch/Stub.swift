@@ -1,3 +1,0 @@
-internal import ControlAPI
-
-extension PortRequest { func validate() throws(ServiceError) {} }
