@@ -1,0 +1,162 @@
+public import Linux
+
+/// The requests of a network device, in the order QEMU sends them.
+extension FrontEnd {
+  /// Agrees on features: GET_FEATURES, GET/SET_PROTOCOL_FEATURES, GET_QUEUE_NUM, SET_OWNER, and, as QEMU
+  /// does, GET_FEATURES once more. Both masks are cut down to what is offered. `setFeatures` follows.
+  public func negotiate(
+    _ wanted: VirtioFeatures = .usual, _ wantedProtocol: VhostUserFeatures = .usual
+  ) throws(FrontEndError) {
+    offered = VirtioFeatures(rawValue: try get(.getFeatures))
+    features = offered.intersection(wanted)
+    if features.contains(.protocolFeatures) {
+      offeredProtocol = VhostUserFeatures(rawValue: try get(.getProtocolFeatures))
+      let agreed = offeredProtocol.intersection(wantedProtocol)
+      // Not acknowledged: REPLY_ACK is in force only afterwards.
+      try send(
+        FrontEndMessage(
+          .setProtocolFeatures, payload: FrontEndMessage.words(agreed.rawValue)))
+      protocolFeatures = agreed
+      if agreed.contains(.mq) { maxQueuePairs = Int(clamping: try get(.getQueueNum)) }
+    }
+    try set(.setOwner)
+    offered = VirtioFeatures(rawValue: try get(.getFeatures))
+    features = offered.intersection(wanted)
+  }
+
+  /// SET_FEATURES, with what `negotiate` found or with anything else.
+  public func setFeatures(_ bits: VirtioFeatures? = nil) throws(FrontEndError) {
+    try set(.setFeatures, FrontEndMessage.words((bits ?? features).rawValue))
+  }
+
+  /// SET_MEM_TABLE: one table with every region of `memory`, at most eight.
+  public func shareMemory(_ memory: GuestMemory) throws(FrontEndError) {
+    var payload = FrontEndMessage.words(UInt32(memory.regions.count), 0)
+    for region in memory.regions { payload += FrontEndMessage.region(region) }
+    try set(.setMemTable, payload, descriptors: memory.regions.map(\.file))
+  }
+
+  /// ADD_MEM_REG; needs CONFIGURE_MEM_SLOTS.
+  public func addRegion(_ region: GuestMemory.Region) throws(FrontEndError) {
+    try set(
+      .addMemReg, FrontEndMessage.words(0 as UInt64) + FrontEndMessage.region(region),
+      descriptors: [region.file])
+  }
+
+  /// REM_MEM_REG; needs CONFIGURE_MEM_SLOTS.
+  public func removeRegion(_ region: GuestMemory.Region) throws(FrontEndError) {
+    try set(.remMemReg, FrontEndMessage.words(0 as UInt64) + FrontEndMessage.region(region))
+  }
+
+  /// GET_MAX_MEM_SLOTS; needs CONFIGURE_MEM_SLOTS.
+  public func maxMemorySlots() throws(FrontEndError) -> UInt64 { try get(.getMaxMemSlots) }
+
+  /// SET_VRING_NUM, _BASE, _ADDR, _KICK, _CALL, and _ENABLE when asked.
+  ///
+  /// - Parameters:
+  ///   - index: of the vring: receiveq of pair n is 2n, its transmitq 2n + 1.
+  ///   - base: the avail index to begin with: what `stopRing` returned, or `nil` for `used.idx`, which is
+  ///     what QEMU takes when a back-end went away without a word (0 for a fresh ring).
+  public func setUpRing(
+    _ index: Int, _ ring: borrowing DriverRing, base: UInt16? = nil, enable: Bool = true
+  ) throws(FrontEndError) {
+    try setRingSize(index, UInt32(ring.size))
+    try setRingBase(index, UInt32(base ?? ring.usedIndex))
+    try setRingAddresses(index, ring)
+    try setRingKick(index, ring.kickEvent.descriptor)
+    try setRingCall(index, ring.callEvent.descriptor)
+    if enable, features.contains(.protocolFeatures) { try enableRing(index, true) }
+  }
+
+  public func setRingSize(_ index: Int, _ size: UInt32) throws(FrontEndError) {
+    try set(.setVringNum, FrontEndMessage.words(UInt32(index), size))
+  }
+
+  public func setRingBase(_ index: Int, _ base: UInt32) throws(FrontEndError) {
+    try set(.setVringBase, FrontEndMessage.words(UInt32(index), base))
+  }
+
+  /// SET_VRING_ADDR: user addresses of the ring's parts. Throws `.memory` when they are in no region.
+  public func setRingAddresses(
+    _ index: Int, _ ring: borrowing DriverRing
+  ) throws(FrontEndError) {
+    guard let descriptors = ring.memory.userAddress(of: ring.parts.descriptors.address),
+      let used = ring.memory.userAddress(of: ring.parts.used.address),
+      let avail = ring.memory.userAddress(of: ring.parts.avail.address)
+    else { throw .memory }
+    try setRingAddresses(index, descriptors: descriptors, used: used, avail: avail)
+  }
+
+  /// SET_VRING_ADDR with any addresses at all.
+  public func setRingAddresses(
+    _ index: Int, descriptors: UInt64, used: UInt64, avail: UInt64, log: UInt64 = 0,
+    flags: UInt32 = 0
+  ) throws(FrontEndError) {
+    try set(
+      .setVringAddr,
+      FrontEndMessage.words(UInt32(index), flags)
+        + FrontEndMessage.words(descriptors, used, avail, log))
+  }
+
+  /// SET_VRING_KICK; `nil` sets bit 8: no descriptor, the back-end polls.
+  public func setRingKick(_ index: Int, _ event: OwnedFD?) throws(FrontEndError) {
+    try setRingDescriptor(.setVringKick, index, event)
+  }
+
+  /// SET_VRING_CALL; `nil` sets bit 8: the driver polls.
+  public func setRingCall(_ index: Int, _ event: OwnedFD?) throws(FrontEndError) {
+    try setRingDescriptor(.setVringCall, index, event)
+  }
+
+  /// SET_VRING_ERR; `nil` sets bit 8.
+  public func setRingError(_ index: Int, _ event: OwnedFD?) throws(FrontEndError) {
+    try setRingDescriptor(.setVringErr, index, event)
+  }
+
+  private func setRingDescriptor(
+    _ request: FrontEndRequest, _ index: Int, _ event: OwnedFD?
+  ) throws(FrontEndError) {
+    let word = UInt64(index) | (event == nil ? 1 << 8 : 0)
+    try set(request, FrontEndMessage.words(word), descriptors: event.map { [$0] } ?? [])
+  }
+
+  /// SET_VRING_ENABLE; valid only with VHOST_USER_F_PROTOCOL_FEATURES.
+  public func enableRing(_ index: Int, _ enabled: Bool) throws(FrontEndError) {
+    try set(.setVringEnable, FrontEndMessage.words(UInt32(index), enabled ? 1 : 0))
+  }
+
+  /// GET_VRING_BASE: stops the ring. Returns the avail index the back-end would have taken next.
+  public func stopRing(_ index: Int) throws(FrontEndError) -> UInt16 {
+    let reply = try call(
+      FrontEndMessage(.getVringBase, payload: FrontEndMessage.words(UInt32(index), 0)))
+    guard let state = reply.state, state.index == UInt32(index), state.number <= 0xffff else {
+      throw .badReply(.getVringBase)
+    }
+    return UInt16(state.number)
+  }
+
+  /// NET_SET_MTU; needs NET_MTU.
+  public func setMTU(_ mtu: Int) throws(FrontEndError) {
+    try set(.netSetMTU, FrontEndMessage.words(UInt64(mtu)))
+  }
+
+  /// SET_STATUS; needs STATUS.
+  public func setStatus(_ status: UInt8) throws(FrontEndError) {
+    try set(.setStatus, FrontEndMessage.words(UInt64(status)))
+  }
+
+  /// GET_STATUS; needs STATUS.
+  public func status() throws(FrontEndError) -> UInt8 {
+    UInt8(truncatingIfNeeded: try get(.getStatus))
+  }
+
+  /// SEND_RARP: asks the back-end to announce `address`; needs RARP.
+  public func sendRARP(_ address: EthernetAddress) throws(FrontEndError) {
+    try set(.sendRARP, address.bytes + [0, 0])
+  }
+
+  /// Waits until the back-end has dealt with everything sent so far, by a request that has a reply.
+  public func synchronize() throws(FrontEndError) {
+    _ = try get(.getFeatures)
+  }
+}

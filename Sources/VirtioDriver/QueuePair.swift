@@ -1,0 +1,169 @@
+public import Linux
+
+/// A receiveq and a transmitq with a buffer for every descriptor, as a simple driver keeps them.
+///
+/// Buffer `h` of a queue belongs to descriptor `h`: the receiveq's are all posted, the transmitq's are
+/// filled when a frame is sent. One thread at a time per pair.
+@safe public final class QueuePair: @unchecked Sendable {
+  /// What the pair has done and seen.
+  public struct Statistics: Sendable, Equatable {
+    public var sentFrames = 0
+    public var sentBytes = 0
+    public var receivedFrames = 0
+    /// Without the virtio-net headers.
+    public var receivedBytes = 0
+    /// Frames that were not sent as the transmitq was full.
+    public var refused = 0
+  }
+
+  /// A frame and how it came.
+  public struct Received: Sendable, Equatable {
+    public var header: NetHeader
+    public var frame: [UInt8]
+    /// Receive buffers it filled.
+    public var buffers: Int
+  }
+
+  /// How frames are cut up for the transmitq.
+  public struct TransmitLayout: Sendable, Hashable {
+    /// Descriptors a frame takes: 1, or the header alone and then the frame in `segments - 1` parts.
+    public var segments: Int
+    public var indirect: Bool
+
+    public init(segments: Int = 1, indirect: Bool = false) {
+      self.segments = segments
+      self.indirect = indirect
+    }
+  }
+
+  public var receiveq: DriverRing
+  public var transmitq: DriverRing
+  /// 12, or 10 for a legacy driver without mergeable buffers (5.1.9).
+  public let headerLength: Int
+  public let mergeable: Bool
+  /// May be changed between frames; indirect chains need a ring with tables.
+  public var layout: TransmitLayout
+  public internal(set) var statistics = Statistics()
+  /// What the device did against the specification on either queue, in words; at most 16.
+  public internal(set) var offences: [String] = []
+
+  let receiveBuffers: GuestBuffer
+  let transmitBuffers: GuestBuffer
+  let receiveLength: Int
+  let transmitLength: Int
+  /// Buffers that the frame being received in a burst still has.
+  var continuation = 0
+  /// The transmit buffers hold templates, for bursts.
+  var templateLength: Int?
+
+  init(
+    receiveq: consuming DriverRing, transmitq: consuming DriverRing, receiveBuffers: GuestBuffer,
+    transmitBuffers: GuestBuffer, features: VirtioFeatures, layout: TransmitLayout
+  ) {
+    mergeable = features.contains(.mrgRxbuf)
+    headerLength = mergeable || features.contains(.version1) ? 12 : 10
+    receiveLength = receiveBuffers.length / receiveq.size
+    transmitLength = transmitBuffers.length / transmitq.size
+    self.receiveBuffers = receiveBuffers
+    self.transmitBuffers = transmitBuffers
+    self.receiveq = receiveq
+    self.transmitq = transmitq
+    self.layout = layout
+    self.receiveq.disableInterrupts()
+    self.transmitq.disableInterrupts()
+    self.receiveq.prime(
+      pool: receivePool, length: UInt32(receiveLength), writable: true)
+    while let head = self.receiveq.nextHead {
+      _ = self.receiveq.pop()
+      self.receiveq.repost(head)
+    }
+    self.receiveq.publish()
+  }
+
+  var receivePool: DriverRing.Pool {
+    DriverRing.Pool(base: receiveBuffers.address, stride: receiveLength)
+  }
+
+  /// The longest frame that a transmit buffer holds.
+  public var maxFrameLength: Int { transmitLength - headerLength }
+
+  // ---- Transmit ----
+
+  /// Sends a frame: `enqueue` and `flush`. Returns false when the transmitq is full after reclaiming.
+  public func send(_ frame: [UInt8], header: NetHeader = NetHeader()) -> Bool {
+    guard enqueue(frame, header: header) else { return false }
+    flush()
+    return true
+  }
+
+  /// Sends a frame, waiting at most `milliseconds` for room.
+  public func send(
+    _ frame: [UInt8], header: NetHeader = NetHeader(), milliseconds: Int
+  ) throws(SystemError) -> Bool {
+    let deadline = Deadline(milliseconds: milliseconds)
+    while !enqueue(frame, header: header) {
+      if deadline.isOver { return false }
+      flush()
+      _ = try transmitq.waitForUsed(milliseconds: min(deadline.left, 10))
+    }
+    flush()
+    return true
+  }
+
+  /// Puts a frame in the transmitq; `flush` shows it to the device.
+  public func enqueue(_ frame: [UInt8], header: NetHeader = NetHeader()) -> Bool {
+    precondition(frame.count <= maxFrameLength, "a frame longer than a transmit buffer")
+    templateLength = nil
+    reclaim()
+    let parts = max(1, min(layout.segments, frame.count + 1))
+    let needed = layout.indirect ? 1 : parts
+    guard let head = transmitq.nextHead, transmitq.freeCount >= needed else {
+      statistics.refused += 1
+      return false
+    }
+    let buffer = transmitBuffers.slice(Int(head) * transmitLength, transmitLength)
+    buffer.write(header.bytes(length: headerLength))
+    buffer.write(frame, at: headerLength)
+    let added: UInt16?
+    if parts == 1, !layout.indirect {
+      added = transmitq.add(
+        buffer.slice(0, headerLength + frame.count).segment, writable: false)
+    } else {
+      added = transmitq.add(
+        readable: cut(buffer, frame.count, parts),
+        layout: layout.indirect ? .indirect(after: 0) : .direct)
+    }
+    precondition(added == head)
+    statistics.sentFrames += 1
+    statistics.sentBytes += frame.count
+    return true
+  }
+
+  /// Shows the device what was enqueued and kicks it if it wants that.
+  public func flush() { transmitq.publishAndKick() }
+
+  /// Takes returned transmit buffers back. Returns how many.
+  @discardableResult
+  public func reclaim() -> Int {
+    var count = 0
+    while transmitq.nextUsed() != nil { count += 1 }
+    return count
+  }
+
+  /// The header alone, then the frame in `parts - 1` segments as equal as may be.
+  private func cut(_ buffer: GuestBuffer, _ length: Int, _ parts: Int) -> [Segment] {
+    if parts == 1 { return [buffer.slice(0, headerLength + length).segment] }
+    var segments = [buffer.slice(0, headerLength).segment]
+    var offset = 0
+    for index in 1..<parts {
+      let end = length * index / (parts - 1)
+      segments.append(buffer.slice(headerLength + offset, end - offset).segment)
+      offset = end
+    }
+    return segments
+  }
+
+  func note(_ offence: String) {
+    if offences.count < 16 { offences.append(offence) }
+  }
+}

@@ -1,0 +1,152 @@
+import Linux
+import Testing
+
+@testable import VirtioDriver
+
+private func attach(
+  _ options: GuestPort.Options = .init(), _ configure: (FakeBackend) -> Void = { _ in }
+) throws -> (GuestPort, FakeBackend) {
+  let (ours, theirs) = try UnixSocket.pair()
+  let backend = FakeBackend(theirs)
+  configure(backend)
+  try backend.start()
+  return (try GuestPort(socket: ours, options: options), backend)
+}
+
+@Suite struct GuestPortTests {
+  private static let a = EthernetAddress.station(1)
+  private static let b = EthernetAddress.station(2)
+
+  static let shapes: [(String, VirtioFeatures, QueuePair.TransmitLayout, [UInt64])] = [
+    ("mergeable", .usual, .init(), [0]),
+    ("chained", .usual, .init(segments: 4), [0, 4 << 30]),
+    ("indirect", .usual, .init(segments: 3, indirect: true), [0, 1 << 30, 4 << 30]),
+    ("not mergeable", [.version1, .protocolFeatures], .init(segments: 2), [0]),
+    ("legacy", [.protocolFeatures], .init(segments: 2), [0]),
+  ]
+
+  @Test("Frames of every length come back whole and in order", arguments: shapes)
+  func echo(
+    _ shape: (name: String, features: VirtioFeatures, layout: QueuePair.TransmitLayout, [UInt64])
+  ) throws {
+    var options = GuestPort.Options()
+    options.features = shape.features
+    options.transmitLayout = shape.layout
+    options.regionAddresses = shape.3
+    options.ringSize = 64
+    options.queuePairs = 2
+    if shape.features.contains(.mrgRxbuf) { options.receiveBufferLength = 300 }
+    let (port, backend) = try attach(options)
+    var checkers = [SequenceChecker(), SequenceChecker()]
+    for sequence in 0..<600 as Range<UInt64> {
+      for queue in 0..<2 {
+        let frame = TestFrame.make(
+          to: Self.b, from: Self.a, stream: UInt32(queue), sequence: sequence,
+          length: TestFrame.minLength + Int(sequence) * 2)
+        #expect(try port.send(frame, queue: queue, milliseconds: 1000))
+      }
+      if sequence % 4 == 3 {
+        for queue in 0..<2 {
+          for _ in 0..<4 {
+            checkers[queue].accept(
+              try #require(try port.receive(queue: queue, milliseconds: 2000)))
+          }
+        }
+      }
+    }
+    #expect(checkers.allSatisfy { $0.isClean && $0.received == 600 })
+    #expect(port.offences == [])
+    #expect(port.statistics.sentFrames == 1200 && port.statistics.receivedFrames == 1200)
+    #expect(port.statistics.sentBytes == port.statistics.receivedBytes)
+    port.disconnect()
+    backend.join()
+  }
+
+  @Test("A transmitq that nobody serves fills up")
+  func full() throws {
+    var options = GuestPort.Options()
+    options.ringSize = 16
+    let (port, backend) = try attach(options) { $0.echoes = false }
+    let frame = EthernetFrame.make(to: Self.b, from: Self.a, length: 60)
+    for _ in 0..<16 { #expect(port.send(frame)) }
+    #expect(!port.send(frame))
+    #expect(try !port.send(frame, milliseconds: 5))
+    #expect(try port.receive(milliseconds: 5) == nil)
+    port.disconnect()
+    backend.join()
+  }
+
+  @Test("Rings go on where they stopped, and after a back-end was lost")
+  func restart() throws {
+    let (port, backend) = try attach()
+    var checker = SequenceChecker()
+    func pass(_ range: Range<UInt64>) throws {
+      for sequence in range {
+        #expect(port.send(TestFrame.make(to: Self.b, from: Self.a, sequence: sequence)))
+        checker.accept(try #require(try port.receive(milliseconds: 2000)))
+      }
+    }
+    try pass(0..<300)
+    try port.stop()
+    #expect(port.bases == [300, 300])
+    try port.restart()
+    try pass(300..<500)
+    port.disconnect()
+    backend.join()
+    let (ours, theirs) = try UnixSocket.pair()
+    let second = FakeBackend(theirs)
+    try second.start()
+    try port.reconnect(FrontEnd(socket: ours))
+    try pass(500..<600)
+    #expect(checker.isClean && checker.received == 600)
+    #expect(port.offences == [])
+    port.disconnect()
+    second.join()
+  }
+
+  @Test("Bursts of prepared frames", arguments: [false, true])
+  func bursts(stamp: Bool) throws {
+    let (port, backend) = try attach()
+    let pair = port.pairs[0]
+    #expect(
+      pair.prepare(templates: [
+        EthernetFrame.make(to: Self.b, from: Self.a, length: 64),
+        EthernetFrame.make(to: Self.a, from: Self.b, length: 64),
+      ]))
+    var sent = 0
+    var received = (frames: 0, bytes: 0)
+    let deadline = Deadline(milliseconds: 20_000)
+    while received.frames < 20_000, !deadline.isOver {
+      // No more under way than the receiveq has buffers: the fake drops what finds none.
+      sent += pair.sendBurst(min(100, 20_000 - sent, 200 - (sent - received.frames)), stamp: stamp)
+      let (frames, bytes, _) = pair.receiveBurst(256)
+      received.frames += frames
+      received.bytes += bytes
+      if frames == 0 { _ = try pair.receiveq.waitForUsed(milliseconds: 10) }
+    }
+    #expect(received.frames == 20_000 && received.bytes == 64 * received.frames)
+    #expect(port.offences == [])
+    port.disconnect()
+    backend.join()
+  }
+
+  @Test("Test frames tell truncation, change, loss and reordering")
+  func checker() {
+    let frames = (0..<5 as Range<UInt64>).map {
+      TestFrame.make(to: Self.b, from: Self.a, stream: 9, sequence: $0, length: 200, vlan: 5)
+    }
+    #expect(TestFrame.verify(frames[3]) == .init(stream: 9, sequence: 3))
+    #expect(TestFrame.verify(Array(frames[3].dropLast())) == nil)
+    for index in frames[3].indices where index != 12 && index != 13 {
+      var damaged = frames[3]
+      damaged[index] ^= 0x10
+      #expect(TestFrame.verify(damaged) == nil)
+    }
+    var checker = SequenceChecker()
+    for index in [0, 1, 3, 2, 4] { checker.accept(frames[index]) }
+    #expect(checker.missing == 1 && checker.reordered == 1 && checker.received == 5)
+    let short = TestFrame.make(to: Self.b, from: Self.a, sequence: 1, length: 42)
+    #expect(TestFrame.verify(short + [UInt8](repeating: 0, count: 18)) != nil)
+    #expect(Self.a.description == "02:00:00:00:00:01")
+  }
+}
