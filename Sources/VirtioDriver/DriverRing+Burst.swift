@@ -54,9 +54,18 @@ extension DriverRing {
   /// Makes the first `count` of `heads` available again with the descriptors they had: only the avail ring
   /// is written.
   public mutating func repost(_ heads: Span<UInt16>, count: Int) {
+    // In a register: stores to shared memory would make the compiler reload and rewrite the member.
+    var position = nextAvail
     for index in 0..<count {
-      repost(heads[index])
+      let head = heads[index]
+      precondition(Int(head) < size)
+      // SAFETY: below `size`, by the line above.
+      unsafe shadow[Int(head)].chain = 1
+      writeAvailEntry(position, head)
+      position &+= 1
     }
+    nextAvail = position
+    outstanding &+= count
   }
 
   /// Makes one head available again.

@@ -59,12 +59,14 @@ private func attach(
     frontEnd.timeout = 50
     #expect(throws: FrontEndError.refused(.netSetMTU, code: 7)) { try frontEnd.setMTU(9000) }
     #expect(throws: FrontEndError.timeout(.getMaxMemSlots)) { try frontEnd.maxMemorySlots() }
+    let (other, second) = try attach()
     #expect(throws: FrontEndError.notOffered("9 queue pairs of 8")) {
       var options = GuestPort.Options()
       options.queuePairs = 9
-      let (other, _) = try attach()
       _ = try GuestPort(frontEnd: other, options: options)
     }
+    other.close()
+    second.join()
     frontEnd.close()
     backend.join()
     #expect(throws: FrontEndError.closed) { try frontEnd.setMTU(9000) }
