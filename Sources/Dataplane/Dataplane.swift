@@ -6,7 +6,8 @@ internal import Synchronization
 /// The data plane as control sees it: workers, ports, rings, the MAC table.
 ///
 /// Every operation here may be called from any thread but a worker's, and may wait for the workers to reach
-/// a quiescent state: microseconds, as a turn is short. When it returns, what it removed is no longer in
+/// a quiescent state: microseconds, as a turn is short. SAFETY: blocks of the arena are given back only after
+/// `publish` has returned without the plans that named them. When it returns, what it removed is no longer in
 /// use by any worker, and may be unmapped, closed or freed.
 @safe public final class Dataplane: Sendable {
   /// Where workers run and how large the MAC table is.
@@ -41,14 +42,14 @@ internal import Synchronization
   /// Most ports at a time.
   public static let maximumPorts = MACTable.maximumPorts
 
-  private let workers: [WorkerThread]
-  private let table: MACTable
+  let workers: [WorkerThread]
+  let table: MACTable
   /// The MAC table's memory, and the queues'.
   private let arena: Arena
-  private let state: Mutex<State>
+  let state: Mutex<State>
 
   /// What control changes, under one lock.
-  private struct State: ~Copyable {
+  struct State: ~Copyable {
     var ports: [PortRecord?] = []
     /// Counts of ports that are gone, so that sums never shrink.
     var departed = (transmitq: CounterSample(), receiveq: CounterSample())
@@ -237,7 +238,7 @@ internal import Synchronization
       UnsafeMutableRawPointer(ring.queue), bytes: MemoryLayout<SplitQueue>.size)
   }
 
-  private func port(_ number: Int, _ state: borrowing State) -> PortRecord? {
+  func port(_ number: Int, _ state: borrowing State) -> PortRecord? {
     state.ports.indices.contains(number) ? state.ports[number] : nil
   }
 
@@ -270,67 +271,5 @@ internal import Synchronization
     }
     Quiescence.wait(for: workers)
     for index in unsafe old.indices { unsafe Plan.deallocate(old[index]) }
-  }
-
-  // ---- The MAC table ----
-
-  /// Records an address as if a frame from it had come in (vhost-user: SEND_RARP).
-  public func learn(_ mac: MACAddress, port: Int) {
-    guard mac.isValidSource else { return }
-    _ = table.learn(mac, port: port, now: table.now)
-  }
-
-  /// Lets one thirty-second of an address's lifetime pass; returns how many addresses it ended.
-  @discardableResult
-  public func age() -> Int {
-    let aged = table.age()
-    state.withLock { $0.aged += UInt64(aged) }
-    return aged
-  }
-
-  /// Stamps that `age` must be called for an address to be forgotten.
-  public static let lifetime = Int(MACTable.lifetime)
-
-  /// Forgets what was learned on a port.
-  public func flush(port: Int) {
-    _ = table.flush(port: port)
-  }
-
-  /// Every address with its port's number and the `age` calls since it was last seen.
-  public func addresses() -> [(mac: MACAddress, port: Int, age: Int)] { table.entries() }
-
-  public var addressCounts: AddressCounts {
-    let aged = state.withLock { $0.aged }
-    return AddressCounts(
-      capacity: table.capacity, learned: sum(.learned), moved: sum(.moved), evicted: sum(.evicted),
-      aged: aged)
-  }
-
-  private func sum(_ count: WorkerState.Count) -> UInt64 {
-    workers.reduce(0) { $0 &+ $1.state.load(count) }
-  }
-
-  // ---- Readings ----
-
-  /// What queue `index` of a port has counted since the port was made; `nil` when there is no such queue.
-  public func counters(port number: Int, queue index: Int) -> CounterSample? {
-    state.withLock { state in
-      guard let port = port(number, state), port.queues.indices.contains(index) else { return nil }
-      return port.queues[index].counters.sample
-    }
-  }
-
-  /// Sums over the queues of ports that have been removed.
-  public var departed: (transmitq: CounterSample, receiveq: CounterSample) {
-    state.withLock { $0.departed }
-  }
-
-  public func workerSamples() -> [WorkerSample] {
-    workers.map { worker in
-      let epoch = worker.state.epoch
-      return WorkerSample(
-        turns: epoch / 2, busyTurns: worker.state.load(.busyTurns),
-        sleeps: worker.state.load(.sleeps), sleeping: epoch & 1 != 0, pages: worker.arena.pages)
-    }
   }
 }

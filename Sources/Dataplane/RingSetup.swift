@@ -53,6 +53,9 @@ public struct DataplaneError: Error, Sendable, Equatable, CustomStringConvertibl
 extension SplitQueue {
   /// Validates a ring and translates its three parts, once.
   ///
+  /// SAFETY: the three addresses come from `GuestMemory.host`, which proves that the whole part lies inside
+  /// one mapping; the ring's record keeps the mapping alive for as long as a worker may use them.
+  ///
   /// - Parameter counters: of the queue the ring belongs to; a fault of the ring before is cleared.
   init(
     _ setup: RingSetup, memory: GuestMemory, counters: Counters

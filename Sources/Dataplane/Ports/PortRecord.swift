@@ -3,6 +3,9 @@ internal import Synchronization
 
 /// Control's record of a port: what its rings are and where they are polled. Guarded by the data plane's
 /// lock; workers see only the plans built from it.
+///
+/// SAFETY: queue memory and ring blocks belong to the arena until the data plane gives them back, after a
+/// quiescent state.
 @safe final class PortRecord {
   /// A queue's own memory, which outlives its rings: a lock and the counters.
   @safe struct Queue {

@@ -39,6 +39,9 @@ struct Segment {
 }
 
 /// What a worker holds while it moves one burst; in its arena, made once.
+///
+/// SAFETY: the four arrays live as long as the arena, which outlives its worker; indices come from loops
+/// bounded by the constants beside them.
 @safe struct Burst {
   /// Most frames of a burst. DPDK and VPP use 32 and 256; from 16 to 256 they measure alike.
   static let size = 64

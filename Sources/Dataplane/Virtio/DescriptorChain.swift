@@ -18,6 +18,9 @@ extension SplitQueue {
   /// region; directions are as the queue wants. The WRITE flag of a descriptor that refers to an indirect
   /// table is ignored (2.7.5.3.2).
   ///
+  /// SAFETY: `table` is the ring's own or an indirect one proved to be mapped for `tableSize` entries; pieces are
+  /// written below `capacity`.
+  ///
   /// - Parameters:
   ///   - head: below `size`.
   ///   - writable: the direction the queue wants: `true` in a receiveq.

@@ -1,6 +1,9 @@
 internal import CLinux
 
 /// Taking frames from a guest: the burst becomes views of its memory, nothing is copied.
+///
+/// SAFETY: a frame's address is what `translate` or `walk` has proved to be mapped for the frame's length; frame
+/// and segment indices stay below the capacities that `gather` checks before each chain.
 extension SplitQueue {
   /// Takes up to `Burst.size` chains. Each becomes a frame of `burst`, or a named drop; either way it has
   /// its used entry, which `publish` shows once the burst has been delivered.

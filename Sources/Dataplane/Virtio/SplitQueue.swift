@@ -10,6 +10,10 @@ internal import Synchronization
 /// are written as the burst goes and become visible together by one release store of `used.idx`; the
 /// driver's wish for an interrupt is looked at after one full fence.
 ///
+/// SAFETY: the three parts were proved to lie inside mapped guest memory for `size` entries (`RingSetup`), and
+/// every offset into them is masked to `size` or a constant of the layout. Their words are only ever
+/// accessed as atomics; the used entries, which only the device writes, are plain.
+///
 /// The value lives at one address for as long as a worker may know it. At any moment it has one user: a
 /// transmitq the worker that polls it, a receiveq the worker that holds its lock.
 @safe struct SplitQueue {

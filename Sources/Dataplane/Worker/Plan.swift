@@ -2,6 +2,8 @@ internal import Synchronization
 
 /// What a worker polls and where it may deliver: built by control, read by one worker, replaced whole.
 ///
+/// SAFETY: the arrays have the counts beside them and are freed together, by control alone.
+///
 /// A turn uses one plan from beginning to end. Control frees a plan, and what only that plan named, when its
 /// worker has been quiescent since it was replaced.
 @safe struct Plan {

@@ -4,6 +4,8 @@ internal import Synchronization
 
 /// One worker: everything its thread touches, and one turn of its loop.
 ///
+/// SAFETY: plan and rings stay valid for the turn that loaded them (`Quiescence`); scratch memory is its arena's.
+///
 /// It lives at one address, is used by one thread, and never allocates, locks a mutex, or waits.
 @safe struct Worker: ~Copyable {
   /// Frames of one destination while a burst is being scattered.

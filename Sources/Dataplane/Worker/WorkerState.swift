@@ -2,6 +2,8 @@ internal import Synchronization
 
 /// The words that a worker and control share, each on a cache line of its own.
 ///
+/// SAFETY: `memory` has `byteCount` bytes, and lines and indices are constants below it.
+///
 /// The epoch is even while the worker is awake and grows by two a turn; it is odd while the worker sleeps.
 @safe struct WorkerState {
   static let byteCount = 4 * Arena.line
