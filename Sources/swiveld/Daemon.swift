@@ -26,6 +26,12 @@ final class Daemon {
     self.file = file
     self.cpus = cpus
     self.logger = logger
+    if let cpu = settings.workers.cpus.first(where: { !cpus.contains($0) }) {
+      throw ServiceError(
+        .invalid,
+        "workers.cpus: CPU \(cpu) is not among those this process may use: \(cpus.map(String.init).joined(separator: ", "))"
+      )
+    }
     // Threads inherit their CPUs: control stays off the workers', where there are others.
     let others = cpus.filter { !settings.workers.cpus.contains($0) }
     if others.isEmpty {

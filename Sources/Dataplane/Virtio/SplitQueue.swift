@@ -96,9 +96,11 @@ internal import Synchronization
     nextUsed &+= 1
   }
 
-  /// Shows the driver every entry appended so far.
+  /// Shows the driver every entry appended so far. With nothing new it leaves the driver's copy of the cache
+  /// line alone.
   @inline(always)
   func publish() {
+    if nextUsed == signalledUsed { return }
     unsafe word(used, 2).pointee.store(nextUsed, ordering: .releasing)
   }
 
