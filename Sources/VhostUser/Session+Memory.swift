@@ -17,7 +17,9 @@ extension Session {
     for (region, file) in zip(described, descriptors) {
       try append(region, file, to: &table, .setMemTable)
     }
-    return try replaceMemory(by: table, .setMemTable)
+    let outcome = try replaceMemory(by: table, .setMemTable)
+    repeatedRegions = [:]
+    return outcome
   }
 
   func getMaxMemSlots() throws(ProtocolError) -> Outcome {
@@ -27,6 +29,12 @@ extension Session {
 
   func addMemReg(_ region: RegionDescription, _ file: OwnedFD) throws(ProtocolError) -> Outcome {
     try require(.configureMemSlots, for: .addMemReg)
+    // QEMU 7.2 adds, and later removes, each region once for every queue pair. The same region again is the
+    // same memory: it is counted, and goes when it has been removed as often.
+    if let place = place(of: region) {
+      repeatedRegions[regions[place].guestAddress, default: 0] += 1
+      return .done
+    }
     guard regions.count < backend.memorySlots else {
       throw .refused(.addMemReg, "all \(backend.memorySlots) memory slots are taken")
     }
@@ -40,19 +48,26 @@ extension Session {
   /// A region is known by guest address, user address and size; its offset is ignored (E87).
   func remMemReg(_ region: RegionDescription) throws(ProtocolError) -> Outcome {
     try require(.configureMemSlots, for: .remMemReg)
-    var table = regions
-    let place = table.firstIndex {
-      $0.guestAddress == region.guestAddress && $0.userAddress == region.userAddress
-        && $0.size == region.size
-    }
-    guard let place else {
+    guard let place = place(of: region) else {
       throw .refused(
         .remMemReg, "no region of \(region.size) bytes at guest address \(region.guestAddress)")
     }
+    if let repeats = repeatedRegions[region.guestAddress] {
+      repeatedRegions[region.guestAddress] = repeats > 1 ? repeats - 1 : nil
+      return .done
+    }
+    var table = regions
     table.remove(at: place)
     _ = try replaceMemory(by: table, .remMemReg)
     // Rings that lay in it don't start again; the front-end asked for that (HP-11).
     return .done
+  }
+
+  private func place(of region: RegionDescription) -> Int? {
+    regions.firstIndex {
+      $0.guestAddress == region.guestAddress && $0.userAddress == region.userAddress
+        && $0.size == region.size
+    }
   }
 
   /// Adds a region to a table that is in order, if it stays so.

@@ -43,6 +43,8 @@ public final class Session {
   var status: DeviceStatus = []
   var rings: [Ring]
   var regions: [GuestRegion] = []
+  /// How often a region that is there was added again, by guest address.
+  var repeatedRegions: [UInt64: Int] = [:]
   var log: LogRegion?
   var logNotify: OwnedFD?
 

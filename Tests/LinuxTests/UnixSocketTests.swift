@@ -1,0 +1,138 @@
+import Glibc
+import Linux
+import SystemPackage
+import Testing
+
+@Suite struct UnixSocketTests {
+  @Test("Bytes and descriptors arrive together, close-on-exec, and are closed when dropped")
+  func descriptors() throws {
+    let (one, two) = try UnixSocket.pair()
+    let event = try EventFD()
+    let sent = try [1, 2, 3].withUnsafeBytes {
+      try UnixSocket.send(one, $0, descriptors: [event.descriptor, event.descriptor])
+    }
+    #expect(sent == 24)
+    var buffer = [UInt8](repeating: 0, count: 64)
+    var received = try buffer.withUnsafeMutableBytes { try UnixSocket.receive(two, into: $0) }
+    let message = try #require(received)
+    #expect(message.count == 24 && message.descriptors.count == 2 && !message.truncated)
+    let raw = message.descriptors.map(\.raw)
+    #expect(raw.allSatisfy { fcntl($0, F_GETFD) == FD_CLOEXEC })
+    EventFD.signal(raw[0])
+    #expect(event.drain() == 1, "it is the same open file")
+    received = nil
+    _ = consume message
+    #expect(raw.allSatisfy { fcntl($0, F_GETFD) == -1 })
+  }
+
+  @Test("HP-04: more descriptors than are taken are reported and leak nothing")
+  func tooManyDescriptors() throws {
+    let (one, two) = try UnixSocket.pair()
+    let event = try EventFD()
+    // The C shim refuses more than it would take itself, so send what it allows: all of them come.
+    let many = [OwnedFD](repeating: event.descriptor, count: 32)
+    _ = try [UInt8(1)].withUnsafeBytes { try UnixSocket.send(one, $0, descriptors: many) }
+    var buffer = [UInt8](repeating: 0, count: 8)
+    let received = try buffer.withUnsafeMutableBytes { try UnixSocket.receive(two, into: $0) }
+    #expect(received?.descriptors.count == 32)
+    #expect(throws: SystemError.self) {
+      _ = try [UInt8(1)].withUnsafeBytes {
+        try UnixSocket.send(one, $0, descriptors: many + [event.descriptor])
+      }
+    }
+  }
+
+  @Test func nothingThereIsNotTheEnd() throws {
+    let (one, two) = try UnixSocket.pair()
+    var buffer = [UInt8](repeating: 0, count: 8)
+    let nothing = try buffer.withUnsafeMutableBytes { try UnixSocket.receive(two, into: $0) }
+    #expect(nothing == nil)
+    _ = consume one
+    let end = try buffer.withUnsafeMutableBytes { try UnixSocket.receive(two, into: $0) }
+    #expect(end?.count == 0)
+  }
+
+  @Test("A listener's file has its mode from the start, and goes with the listener")
+  func listenerFile() throws {
+    let scratch = Scratch()
+    let path = scratch.file("run/x.sock")
+    do {
+      let listener = try UnixListener(path: path, permissions: 0o640)
+      var status = stat()
+      #expect(stat(path, &status) == 0 && status.st_mode & 0o777 == 0o640)
+      let client = try UnixSocket.connect(path: path)
+      #expect(try UnixSocket.accept(listener.descriptor) != nil)
+      #expect(try UnixSocket.accept(listener.descriptor) == nil)
+      #expect(UnixSocket.peer(client)?.pid == Int(getpid()))
+    }
+    #expect(!exists(path))
+  }
+
+  @Test("A stale socket is replaced; a live one and other files are not touched")
+  func staleAndForeign() throws {
+    let scratch = Scratch()
+    let path = scratch.file("x.sock")
+    let first = try UnixListener(path: path)
+    let error = #expect(throws: SystemError.self) { _ = try UnixListener(path: path) }
+    #expect(error?.errno == .addressInUse)
+    #expect(throws: Never.self) { _ = try UnixSocket.connect(path: path) }
+    // What a killed daemon leaves: the file, and nobody behind it.
+    let stale = scratch.file("stale.sock")
+    #expect(link(path, stale) == 0)
+    _ = consume first
+    #expect(exists(stale) && !exists(path))
+    let second = try UnixListener(path: stale)
+    #expect(throws: Never.self) { _ = try UnixSocket.connect(path: stale) }
+    _ = consume second
+
+    let file = scratch.file("precious")
+    let descriptor = open(file, O_CREAT | O_WRONLY, 0o600)
+    write(descriptor, "x", 1)
+    close(descriptor)
+    #expect(throws: SystemError.self) { _ = try UnixListener(path: file) }
+    #expect(SmallFile.read(file) == "x")
+  }
+
+  @Test("A listener does not remove a file that somebody else has put in its place")
+  func replaced() throws {
+    let scratch = Scratch()
+    let path = scratch.file("x.sock")
+    let first = try UnixListener(path: path)
+    unlink(path)
+    let second = try UnixListener(path: path)
+    _ = consume first
+    #expect(exists(path))
+    _ = consume second
+    #expect(!exists(path))
+  }
+
+  @Test func unknownOwnersAndLongPathsAreErrors() throws {
+    let scratch = Scratch()
+    #expect(throws: SystemError.self) {
+      _ = try UnixListener(path: scratch.file("x"), owner: "no-such-user-here")
+    }
+    #expect(!exists(scratch.file("x")))
+    #expect(throws: SystemError.self) {
+      _ = try UnixListener(path: scratch.file(String(repeating: "x", count: 120)))
+    }
+    if getuid() == 0 {
+      let listener = try UnixListener(path: scratch.file("x"), owner: "65534", group: "65534")
+      var status = stat()
+      #expect(stat(listener.path, &status) == 0 && status.st_uid == 65534 && status.st_gid == 65534)
+    }
+  }
+
+  @Test func pollerWaits() throws {
+    let event = try EventFD()
+    #expect(try Poller.wait([(event.descriptor.raw, .read)], milliseconds: 0) == [false])
+    event.signal()
+    let other = try EventFD()
+    #expect(
+      try Poller.wait([(other.descriptor.raw, .read), (event.descriptor.raw, .read)]) == [
+        false, true,
+      ])
+    #expect(event.drain() == 1 && event.drain() == 0)
+    #expect(event.descriptor.isEventFD)
+    #expect(!(try UnixSocket.pair().0.isEventFD))
+  }
+}
