@@ -3,18 +3,18 @@ import Glibc
 import Linux
 import Testing
 
+/// Free 2 MiB pages.
+private let freeHugepages: Int = {
+  let path = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
+  return Int(SmallFile.read(path)?.filter(\.isNumber) ?? "") ?? 0
+}()
+
 @Suite struct MemoryTests {
   private func file(_ length: Int, hugePageShift: UInt32 = 0) throws -> OwnedFD {
     let file = OwnedFD(
       taking: try SystemError.check(clx_memfd("test", hugePageShift), "make a memory file"))
     #expect(ftruncate(file.raw, length) == 0)
     return file
-  }
-
-  /// Free 2 MiB pages.
-  private var freeHugepages: Int {
-    let path = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
-    return Int(SmallFile.read(path)?.filter(\.isNumber) ?? "") ?? 0
   }
 
   @Test("A mapping begins at the byte asked for, aligned or not")
@@ -53,7 +53,7 @@ import Testing
 
   @Test(
     "Guest memory of hugetlb pages: a part of a page is mapped by mapping the page",
-    .enabled(if: MemoryTests().freeHugepages >= 4, "needs 4 free 2 MiB hugepages"))
+    .enabled(if: freeHugepages >= 4, "needs 4 free 2 MiB hugepages"))
   func hugetlb() throws {
     let file = try file(4 << 20, hugePageShift: 21)
     let (length, pageSize, _) = try file.fileSize()
