@@ -27,6 +27,13 @@ import Testing
     #expect(throws: SystemError.self) { try Affinity.confine(to: []) }
   }
 
+  @Test func openFilesAreRaisedToTheHardLimit() {
+    var limit = rlimit()
+    let raised = Limits.raiseOpenFiles()
+    #expect(getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0)
+    #expect(limit.rlim_cur == limit.rlim_max && raised == Int(clamping: limit.rlim_max))
+  }
+
   private final class Box: Sendable {
     let value: Mutex<(cpus: [Int], name: String)>
     init(_ value: consuming Mutex<(cpus: [Int], name: String)>) { self.value = value }
