@@ -169,6 +169,15 @@ internal import Synchronization
     }
   }
 
+  /// Stops waiting for a TAP queue. The descriptor of a deleted interface is always ready, and would keep
+  /// its worker from sleeping.
+  public func unwatchTap(_ pair: Int, of number: Int) {
+    state.withLock { state in
+      guard let tap = port(number, state)?.tap else { return }
+      workers[tap.workers[pair]].unwatch(tap.descriptors[pair].raw)
+    }
+  }
+
   /// Sets the longest payload (bytes after the Ethernet header) that is delivered to the port.
   public func setMTU(_ mtu: Int?, port number: Int) {
     state.withLock { state in

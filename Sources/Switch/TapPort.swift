@@ -1,6 +1,7 @@
 internal import ControlAPI
 internal import Dataplane
 internal import Linux
+internal import Logging
 internal import Synchronization
 
 /// An uplink: a TAP device of the host, each of its queues polled by one worker.
@@ -41,12 +42,30 @@ final class TapPort: SwitchPort {
     parent.release(workers)
   }
 
-  func inspect() {}
+  /// Which queues have already been found without their interface.
+  private let gone = Mutex<Set<Int>>([])
+
+  private var isGone: Bool { gone.withLock { !$0.isEmpty } }
+
+  func inspect() {
+    for pair in workers.indices {
+      guard parent.dataplane.counters(port: number, queue: 2 * pair + 1)?.fault != nil,
+        gone.withLock({ $0.insert(pair).inserted })
+      else { continue }
+      parent.dataplane.unwatchTap(pair, of: number)
+      if pair == 0 {
+        parent.logger.error("port '\(request.name)': the interface \(device.name) was deleted")
+      }
+    }
+  }
 
   func snapshot() -> Port {
+    let lost = isGone
     var port = Port(
-      name: request.name, kind: .tap, state: .running,
-      explanation: "carries frames to and from the interface \(device.name)", mtu: request.mtu,
+      name: request.name, kind: .tap, state: lost ? .broken : .running,
+      explanation: lost
+        ? "the interface \(device.name) was deleted; remove this port and add it again"
+        : "carries frames to and from the interface \(device.name)", mtu: request.mtu,
       tap: TapStatus(device: device.name, queues: device.queues.count, made: device.made))
     for index in 0..<(2 * device.queues.count) {
       let counters = Counters(parent.dataplane.counters(port: number, queue: index) ?? .init())
@@ -54,7 +73,8 @@ final class TapPort: SwitchPort {
       let worker = isReceiveq ? nil : workers[index / 2]
       port.add(
         Queue(
-          index: index, direction: isReceiveq ? .receiveq : .transmitq, state: .running,
+          index: index, direction: isReceiveq ? .receiveq : .transmitq,
+          state: lost ? .broken : .running,
           worker: worker, workerNode: worker.map(parent.node(ofWorker:)), counters: counters))
     }
     port.macs = parent.addressCount(of: number)

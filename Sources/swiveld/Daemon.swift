@@ -32,7 +32,7 @@ final class Daemon {
         "workers.cpus: CPU \(cpu) is not among those this process may use: \(cpus.map(String.init).joined(separator: ", "))"
       )
     }
-    Limits.raiseOpenFiles()
+    OpenFiles.raiseLimit()
     // Threads inherit their CPUs: control stays off the workers', where there are others.
     let others = cpus.filter { !settings.workers.cpus.contains($0) }
     if others.isEmpty {

@@ -29,7 +29,7 @@ import Testing
 
   @Test func openFilesAreRaisedToTheHardLimit() {
     var limit = rlimit()
-    let raised = Limits.raiseOpenFiles()
+    let raised = OpenFiles.raiseLimit()
     #expect(getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0)
     #expect(limit.rlim_cur == limit.rlim_max && raised == Int(clamping: limit.rlim_max))
   }

@@ -80,18 +80,21 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
   static let count = 21
 }
 
-/// Why a ring was stopped for good: its memory can no longer be trusted to be a ring. It runs again when
-/// the front-end starts it anew.
+/// Why a queue was stopped for good. A ring whose memory can no longer be trusted to be a ring runs again when
+/// the front-end starts it anew; a TAP whose interface is gone, when the port is made anew.
 public enum QueueFault: UInt64, CaseIterable, Sendable {
   /// `avail.idx` moved by more than the ring's size (2.7.13.3).
   case availIndexJump = 1
   /// An entry of the avail ring names a descriptor that is not there (2.7.6).
   case headOutOfRange
+  /// The TAP interface was deleted.
+  case deviceGone
 
   public var explanation: String {
     switch self {
     case .availIndexJump: "avail.idx moved by more than the ring has entries"
     case .headOutOfRange: "the avail ring names a descriptor beyond the table"
+    case .deviceGone: "the interface was deleted"
     }
   }
 }

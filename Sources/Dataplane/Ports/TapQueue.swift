@@ -30,7 +30,11 @@ internal import Glibc
       // SAFETY: a place has room for the header before `data` and the longest frame behind it.
       let count = unsafe read(
         descriptor, data - headerSize, TapQueue.stride &- TapQueue.frameOffset &+ headerSize)
-      if count <= 0 { break }
+      if count <= 0 {
+        // What a deleted interface answers; nothing will ever come from it again.
+        if count < 0, errno == EBADFD { counters.setFault(.deviceGone) }
+        break
+      }
       let length = count &- headerSize
       let frame = unsafe burst.frames + taken
       taken &+= 1

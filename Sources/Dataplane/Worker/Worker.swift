@@ -92,6 +92,7 @@ internal import Synchronization
       unsafe source.pointee.pause &-= 1
       return 0
     }
+    if unsafe source.pointee.counters.isBroken { return 0 }
     let (frames, bytes) = unsafe source.pointee.tap.gather(
       burst, tapBuffer, source.pointee.counters)
     if frames == 0 {

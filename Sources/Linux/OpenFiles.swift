@@ -1,17 +1,18 @@
 internal import Glibc
 
-/// What the kernel lets this process have.
-public enum Limits {
+/// How many files this process may have open.
+public enum OpenFiles {
   /// Raises the number of open files to the most this process may have, and returns it. A guest holds a
   /// dozen descriptors and more; the usual soft limit of 1,024 is for programs that use select(2).
   @discardableResult
-  public static func raiseOpenFiles() -> Int {
+  public static func raiseLimit() -> Int {
     var limit = rlimit()
     // SAFETY: both calls use the local only.
-    guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 0 }
+    let files = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+    guard unsafe getrlimit(files, &limit) == 0 else { return 0 }
     if limit.rlim_cur < limit.rlim_max {
       limit.rlim_cur = limit.rlim_max
-      _ = unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+      _ = unsafe setrlimit(files, &limit)
     }
     return Int(clamping: limit.rlim_cur)
   }
