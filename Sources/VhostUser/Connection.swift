@@ -159,9 +159,19 @@ final class Connection {
         throw ProtocolError(.connection, "\(error)")
       }
       if ready[1] { return .stopped }
-      if ready.count > 2, ready[2] { turnAway() }
+      // Nobody is turned away for a front-end that has gone. A VMM that restarts hangs up, then connects: the
+      // one shows here once the other does, but the poll above may have looked in between.
+      if ready.count > 2, ready[2], try !hasHungUp() { turnAway() }
       if ready[0] { return .ready }
       if left == .zero { return .timedOut }
+    }
+  }
+
+  private func hasHungUp() throws(ProtocolError) -> Bool {
+    do throws(SystemError) {
+      return try Poller.wait([(descriptor: socket.raw, interest: [])], milliseconds: 0)[0]
+    } catch {
+      throw ProtocolError(.connection, "\(error)")
     }
   }
 
