@@ -1,0 +1,95 @@
+import Linux
+import Synchronization
+import Testing
+
+@testable import Dataplane
+
+/// Which receiveq of a port each worker fills, and how two of them keep out of each other's way.
+@Suite struct SharingTests {
+  /// A port of `pairs` queue pairs whose receiveqs `running` run, and which slots each worker has: told
+  /// apart by their locks.
+  private func slots(pairs: Int, running: [Int], workers: Int) throws -> [[Int]] {
+    let arena = Arena(node: 0, allowHuge: false)
+    let ring = try RingMemory()
+    let block = UnsafeMutablePointer<SplitQueue>.allocate(capacity: 1)
+    defer { block.deallocate() }
+    var queues: [PortRecord.Queue] = []
+    for index in 0..<(2 * pairs) {
+      var queue = PortRecord.Queue(
+        memory: try arena.allocate(bytes: PortRecord.Queue.byteCount))
+      if index % 2 == 0, running.contains(index / 2) {
+        queue.ring = .init(queue: block, setup: ring.setup(), memory: ring.memory, worker: 0)
+      }
+      queues.append(queue)
+    }
+    let port = PortRecord(pairs: pairs, queues: queues, tap: nil)
+    return (0..<workers).map { worker in
+      port.slots(worker: worker, of: workers).map { slot in
+        (0..<pairs).first { queues[2 * $0].lock == slot.lock }!
+      }
+    }
+  }
+
+  @Test("As many pairs as workers: each has receiveqs of its own")
+  func enough() throws {
+    #expect(try slots(pairs: 4, running: [0, 1, 2, 3], workers: 4) == [[0], [1], [2], [3]])
+    #expect(try slots(pairs: 4, running: [0, 1, 2, 3], workers: 2) == [[0, 2], [1, 3]])
+    #expect(try slots(pairs: 5, running: [0, 1, 2, 3, 4], workers: 2) == [[0, 2, 4], [1, 3]])
+    #expect(try slots(pairs: 4, running: [0, 1, 2, 3], workers: 1) == [[0, 1, 2, 3]])
+  }
+
+  @Test("Fewer pairs than workers: they share, evenly")
+  func tooFew() throws {
+    #expect(try slots(pairs: 1, running: [0], workers: 3) == [[0], [0], [0]])
+    #expect(try slots(pairs: 2, running: [0, 1], workers: 5) == [[0], [1], [0], [1], [0]])
+  }
+
+  @Test("Only queues that run are filled (E34)")
+  func stopped() throws {
+    #expect(try slots(pairs: 4, running: [1, 3], workers: 2) == [[1], [3]])
+    #expect(try slots(pairs: 4, running: [2], workers: 3) == [[2], [2], [2]])
+    #expect(try slots(pairs: 2, running: [], workers: 2) == [[], []])
+  }
+
+  @Test("A receiveq is held by one worker at a time; a holder that does not come back is given up")
+  func lock() throws {
+    let lock = UnsafeMutablePointer<Atomic<UInt32>>.allocate(capacity: 1)
+    lock.initialize(to: Atomic(0))
+    defer { lock.deallocate() }
+    #expect(Worker.take(lock))
+    #expect(!Worker.take(lock))
+    lock.pointee.store(0, ordering: .releasing)
+    #expect(Worker.take(lock))
+  }
+
+  /// A word that only the lock's holder touches.
+  @safe private final class Shared: @unchecked Sendable {
+    let lock = UnsafeMutablePointer<Atomic<UInt32>>.allocate(capacity: 1)
+    var count = 0
+    let gaveUp = Atomic<Int>(0)
+
+    init() { lock.initialize(to: Atomic(0)) }
+    deinit { lock.deallocate() }
+  }
+
+  @Test("What one holder wrote the next one sees")
+  func exclusion() throws {
+    let shared = Shared()
+    let rounds = 20_000
+    let threads = try (0..<3).map { _ in
+      try Linux.Thread(name: "holder") {
+        for _ in 0..<rounds {
+          if Worker.take(shared.lock) {
+            shared.count += 1
+            shared.lock.pointee.store(0, ordering: .releasing)
+          } else {
+            shared.gaveUp.add(1, ordering: .relaxed)
+          }
+        }
+      }
+    }
+    for thread in threads { thread.join() }
+    #expect(shared.count + shared.gaveUp.load(ordering: .relaxed) == 3 * rounds)
+    #expect(shared.count > 0)
+  }
+}

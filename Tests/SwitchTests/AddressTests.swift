@@ -1,0 +1,116 @@
+import ControlAPI
+import Switch
+import Testing
+import VirtioDriver
+
+extension SwitchTests {
+  @Suite struct AddressTests {
+    @Test("An address that shows up elsewhere is served there from the next frame on")
+    func moves() throws {
+      let bench = try Bench()
+      let guests = try bench.guests(3)
+      let roamer = Address.station(77)
+      try introduce(guests)
+      for round in 0..<6 {
+        let home = 1 + round % 2
+        try guests[home].announce(roamer)
+        for guest in guests { _ = guest.collect() }
+        #expect(bench.place(of: roamer) == "g\(home)")
+        let frame = TestFrame.make(to: roamer, from: .station(0), sequence: UInt64(round))
+        try guests[0].deliver(frame)
+        #expect(guests[home].collect() == [frame])
+        #expect(guests[3 - home].collect() == [])
+      }
+      #expect(bench.fabric.stats().macTable.moved == 5)
+      bench.expectBalance(.named(guests))
+    }
+
+    @Test("An address that is silent ages away and is flooded to again; one that speaks stays")
+    func ageing() throws {
+      let bench = try Bench(macAge: 1)
+      let guests = try bench.guests(3)
+      try guests[1].announce(.station(1))
+      #expect(bench.place(of: .station(1)) == "g1")
+      // Station 0 goes on speaking until station 1 is forgotten.
+      let forgotten = eventually {
+        _ = guests[0].send(
+          TestFrame.make(to: Address(0x0180_c200_0001), from: .station(0), sequence: 0))
+        return bench.place(of: .station(1)) == nil
+      }
+      #expect(forgotten)
+      #expect(bench.place(of: .station(0)) == "g0")
+      guests[0].settle()
+      for guest in guests { _ = guest.collect() }
+      let frame = TestFrame.make(to: .station(1), from: .station(0), sequence: 1)
+      try guests[0].deliver(frame)
+      #expect(guests[1].collect() == [frame] && guests[2].collect() == [frame])
+      let table = bench.fabric.stats().macTable
+      #expect(table.aged >= 1 && table.learned >= 2)
+      bench.expectBalance(.named(guests))
+    }
+
+    @Test("The addresses of a port go with it, and the port's number may be another's")
+    func removal() throws {
+      let bench = try Bench()
+      var guests = try bench.guests(3)
+      try introduce(guests)
+      try bench.fabric.removePort(named: "g1")
+      #expect(bench.fabric.macs().map(\.port) == ["g0", "g2"])
+      // A new port takes the free number; what was known of the old one must not be known of it.
+      guests[1] = try bench.attach("new")
+      #expect(bench.fabric.macs().map(\.port) == ["g0", "g2"])
+      let frame = TestFrame.make(to: .station(1), from: .station(0), sequence: 1)
+      try guests[0].deliver(frame)
+      #expect(guests[1].collect() == [frame] && guests[2].collect() == [frame])
+      bench.expectBalance()
+    }
+
+    @Test("With its front-end gone a port's addresses are forgotten")
+    func disconnection() throws {
+      let bench = try Bench()
+      let guests = try bench.guests(3)
+      try introduce(guests)
+      guests[1].disconnect()
+      #expect(eventually { bench.place(of: .station(1)) == nil })
+      let frame = TestFrame.make(to: .station(1), from: .station(0), sequence: 1)
+      try guests[0].deliver(frame)
+      #expect(guests[2].collect() == [frame])
+      bench.expectBalance()
+    }
+
+    @Test("SEND_RARP makes the address known (E92)")
+    func rarp() throws {
+      let bench = try Bench()
+      let guests = try bench.guests(3)
+      try guests[2].frontEnd.sendRARP(.station(42))
+      #expect(bench.place(of: .station(42)) == "g2")
+      let frame = TestFrame.make(to: .station(42), from: .station(0), sequence: 1)
+      try guests[0].deliver(frame)
+      #expect(guests[2].collect() == [frame] && guests[1].collect() == [])
+      // No station has a group address.
+      try guests[2].frontEnd.sendRARP(.broadcast)
+      #expect(bench.fabric.macs().count == 2)
+      bench.expectBalance(.named(guests))
+    }
+
+    @Test("A guest that invents addresses displaces the oldest; the table never grows")
+    func flooding() throws {
+      let bench = try Bench(macEntries: 64)
+      let guests = try bench.guests(2)
+      for number in 0..<2000 {
+        #expect(
+          try guests[0].send(
+            TestFrame.make(to: Address(0x0180_c200_0001), from: .station(number), sequence: 0),
+            milliseconds: 10_000))
+      }
+      guests[0].settle()
+      let table = bench.fabric.stats().macTable
+      #expect(table.capacity == 64 && table.entries <= 64)
+      #expect(table.learned + table.evicted == 2000)
+      let frame = TestFrame.make(to: .station(1999), from: .station(5000), sequence: 1)
+      try guests[1].deliver(frame)
+      #expect(guests[0].collect() == [frame])
+      bench.expectBalance(.named(guests))
+    }
+  }
+}

@@ -1,0 +1,10 @@
+import Synchronization
+
+/// What went wrong on threads that are no test's own.
+final class Failures: Sendable {
+  private let list = Mutex<[String]>([])
+
+  func add(_ failure: String) { list.withLock { $0.append(failure) } }
+
+  var all: [String] { list.withLock { $0 } }
+}
