@@ -50,9 +50,21 @@ extension Dataplane {
     }
   }
 
-  /// Sums over the queues of ports that have been removed.
-  public var departed: (transmitq: CounterSample, receiveq: CounterSample) {
-    state.withLock { $0.departed }
+  /// Sums over the queues of all ports that are or have been, each port counted exactly once.
+  public var totals: (transmitq: CounterSample, receiveq: CounterSample) {
+    state.withLock { state in
+      var sums = state.departed
+      for port in state.ports {
+        for (index, queue) in (port?.queues ?? []).enumerated() {
+          if index % 2 == 0 {
+            sums.receiveq += queue.counters.sample
+          } else {
+            sums.transmitq += queue.counters.sample
+          }
+        }
+      }
+      return sums
+    }
   }
 
   public func workerSamples() -> [WorkerSample] {

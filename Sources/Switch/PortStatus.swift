@@ -12,6 +12,8 @@ final class PortStatus: Sendable {
     /// Worker that polls it; meaningless for a receiveq.
     var worker: Int
     var fault: QueueFault?
+    /// Grows with every start of a ring of this port: tells one run of a ring from the next.
+    var run: Int
     /// Where the front-end wants to hear of a fault.
     var error: OwnedFD?
   }
@@ -20,6 +22,8 @@ final class PortStatus: Sendable {
     var connected = false
     var pid: Int?
     var connections = 0
+    /// Rings started so far.
+    var runs = 0
     /// Client mode: why the last attempt to connect failed.
     var waitingFor: String?
     var features: Features = []
@@ -42,6 +46,10 @@ final class PortStatus: Sendable {
 
   func read<Result: Sendable>(_ body: (Values) -> Result) -> Result {
     values.withLock { body($0) }
+  }
+
+  func change(_ body: (inout Values) -> Bool) -> Bool {
+    values.withLock { body(&$0) }
   }
 
   func update(_ body: (inout Values) -> Void) {

@@ -188,19 +188,13 @@ public final class Switch: SwitchService {
 
   public func stats() -> Stats {
     let ports = allPorts.map { $0.snapshot() }
-    let departed = dataplane.departed
-    var received = Counters(departed.transmitq)
-    var sent = Counters(departed.receiveq)
-    for port in ports {
-      received += port.received
-      sent += port.sent
-    }
+    let totals = dataplane.totals
     let addresses = dataplane.addressCounts
     let uptime = started.duration(to: .now)
     return Stats(
       version: swivelVersion,
       uptime: Double(uptime.components.seconds) + Double(uptime.components.attoseconds) / 1e18,
-      received: received, sent: sent,
+      received: Counters(totals.transmitq), sent: Counters(totals.receiveq),
       macTable: MACTableStats(
         capacity: addresses.capacity, entries: dataplane.addresses().count,
         learned: addresses.learned, moved: addresses.moved, evicted: addresses.evicted,

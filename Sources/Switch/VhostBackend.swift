@@ -114,8 +114,9 @@ final class VhostBackend: Backend {
     running[ring.index] = (worker, ring.base)
     port.status.update { status in
       status.guestNode = node ?? status.guestNode
+      status.runs += 1
       status.rings[ring.index] = .init(
-        size: ring.size, enabled: ring.enabled, worker: worker, error: ring.error)
+        size: ring.size, enabled: ring.enabled, worker: worker, run: status.runs, error: ring.error)
     }
   }
 

@@ -187,21 +187,24 @@ final class VhostPort: SwitchPort {
   // ---- Housekeeping ----
 
   func inspect() {
-    let broken = status.read { status in
+    let sound = status.read { status in
       status.rings.enumerated().compactMap { index, ring in
-        ring.flatMap { $0.fault == nil ? index : nil }
+        ring.flatMap { $0.fault == nil ? (index: index, run: $0.run) : nil }
       }
     }
-    for index in broken {
+    for (index, run) in sound {
       guard let fault = parent.dataplane.counters(port: number, queue: index)?.fault else {
         continue
       }
-      status.update { status in
+      let isNew = status.change { status in
+        // The ring may have been started again since: then the fault was the old one's.
+        guard status.rings[index]?.run == run else { return false }
         status.rings[index]?.fault = fault
         // virtio v1.4, 2.1.2: an unrecoverable error is to be signalled; vhost-user has an eventfd for it.
         if let error = status.rings[index]?.error { EventFD.signal(error.raw) }
+        return true
       }
-      report("ring \(index) stopped: \(fault.explanation)")
+      if isNew { report("ring \(index) stopped: \(fault.explanation)") }
     }
   }
 }
