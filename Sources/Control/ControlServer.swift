@@ -120,6 +120,8 @@ private struct Acceptor {
           (listener.descriptor.raw, .read), (stop.descriptor.raw, .read),
         ])
         if ready[1] { break }
+        // Those that have ended since count no more.
+        reap()
         if ready[0], let connection = try UnixSocket.accept(listener.descriptor) {
           serve(connection)
         }
@@ -128,7 +130,6 @@ private struct Acceptor {
         logger.error("the control socket could not accept a connection: \(error)")
         _ = try? Poller.wait([(stop.descriptor.raw, .read)], milliseconds: 200)
       }
-      reap()
     }
     for thread in threads.values { thread.join() }
   }
