@@ -25,15 +25,15 @@ struct Router: Sendable {
       return reply
     }
     let who = client.map { "process \($0)" } ?? "an unknown process"
+    let what = "\(name) \(quoted("/" + request.path.joined(separator: "/")))"
     do throws(ServiceError) {
       let reply = try handler(request)
       if name != "GET" {
-        let path = request.path.joined(separator: "/")
-        logger.info("\(who) asked for \(name) /\(path): \(reply.status)")
+        logger.info("\(who) asked for \(what): \(reply.status)")
       }
       return reply
     } catch {
-      logger.info("\(who) asked for \(name) /\(request.path.joined(separator: "/")): \(error)")
+      logger.info("\(who) asked for \(what): \(error)")
       return .error(error)
     }
   }

@@ -143,7 +143,7 @@ public final class Switch: SwitchService {
       port?.stop()
       return port != nil
     }
-    if !found { throw ServiceError(.notFound, "there is no port '\(name)'") }
+    if !found { throw ServiceError(.notFound, "there is no port \(quoted(name))") }
     logger.info("port '\(name)' removed")
   }
 
