@@ -47,6 +47,8 @@ struct Segment {
   static let size = 64
   /// Pieces one chain may have. IOV_MAX is 1024, and a TAP needs two more for the headers.
   static let maximumSegments = 1000
+  /// Descriptors of one chain that are looked at, empty ones and the one of an indirect table included.
+  static let maximumDescriptors = 1024
   /// Pieces the table has room for: a burst of ordinary frames, or one frame of very many pieces.
   static let segmentCapacity = 4096
   /// Pieces of a receiver's buffers, filled and emptied frame by frame.

@@ -25,9 +25,12 @@ extension SplitQueue {
   ///   - head: below `size`.
   ///   - writable: the direction the queue wants: `true` in a receiveq.
   ///   - output: room for `capacity` pieces.
+  ///   - budget: descriptors that may still be looked at. Empty ones take no piece, so `capacity` alone would
+  ///     let a guest keep a worker for 32,768 of them, chain after chain.
   @inline(never)
   mutating func walk(
-    head: UInt16, writable: Bool, output: UnsafeMutablePointer<Segment>, capacity: Int
+    head: UInt16, writable: Bool, output: UnsafeMutablePointer<Segment>, capacity: Int,
+    budget: inout Int
   ) -> Chain {
     var table = unsafe descriptors
     var tableSize = UInt32(size)
@@ -38,6 +41,8 @@ extension SplitQueue {
     var total: UInt64 = 0
     let wanted = writable ? Descriptor.write : 0
     while true {
+      if budget == 0 { return .bad(.chainTooLong) }
+      budget &-= 1
       // `index` < `tableSize`: checked by the caller for the head and below for each `next`.
       let descriptor = unsafe Descriptor(table, UInt16(truncatingIfNeeded: index))
       steps &+= 1

@@ -93,6 +93,7 @@ extension SplitQueue {
     var room: UInt64 = 0
     var chains = 0
     var pieces = 0
+    var budget = 2 * Burst.targetCapacity
     while room < needed {
       let at = nextAvail &+ UInt16(truncatingIfNeeded: chains)
       if available(chains &+ 1) <= chains {
@@ -108,7 +109,7 @@ extension SplitQueue {
       }
       let chain = unsafe walk(
         head: head, writable: true, output: burst.targets + pieces,
-        capacity: Burst.targetCapacity &- pieces)
+        capacity: Burst.targetCapacity &- pieces, budget: &budget)
       unsafe burst.chains[chains] = Burst.TakenChain(head: head, capacity: chain.length)
       chains &+= 1
       // A buffer that is no good, or has no room even for the header, would block the ring for ever: it

@@ -84,8 +84,10 @@ extension SplitQueue {
     used: inout Int
   ) -> DropReason? {
     let output = unsafe segments + used
+    var budget = Burst.maximumDescriptors
     let chain = unsafe walk(
-      head: head, writable: false, output: output, capacity: Burst.maximumSegments)
+      head: head, writable: false, output: output, capacity: Burst.maximumSegments,
+      budget: &budget)
     if let fault = chain.fault { return fault }
     if chain.length < headerSize { return .headerTooShort }
     let length = chain.length &- headerSize
