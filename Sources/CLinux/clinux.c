@@ -40,6 +40,11 @@ int clx_memfd(const char *name, unsigned hugePageShift) {
   return result(memfd_create(name, flags));
 }
 
+void clx_fill_standard(void) {
+  for (int fd = 0; fd <= 2; fd++)
+    if (fcntl(fd, F_GETFD) < 0 && errno == EBADF) (void)!open("/dev/null", O_RDWR);
+}
+
 int clx_set_nonblocking(int fd) {
   int flags = fcntl(fd, F_GETFL);
   if (flags < 0) return -errno;
@@ -224,6 +229,16 @@ int clx_advise_hugepages(void *address, size_t length) {
   return result(madvise(address, length, MADV_HUGEPAGE));
 }
 
+int clx_populate(void *address, size_t length) {
+#ifdef MADV_POPULATE_WRITE
+  return result(madvise(address, length, MADV_POPULATE_WRITE));
+#else
+  (void)address;
+  (void)length;
+  return -ENOSYS;
+#endif
+}
+
 int clx_advise_nodump(void *address, size_t length) {
   return result(madvise(address, length, MADV_DONTDUMP));
 }
@@ -346,7 +361,7 @@ int clx_chown(const char *path, int64_t uid, int64_t gid) {
   return result(lchown(path, uid < 0 ? (uid_t)-1 : (uid_t)uid, gid < 0 ? (gid_t)-1 : (gid_t)gid));
 }
 
-int clx_chmod(const char *path, unsigned mode) { return result(chmod(path, (mode_t)mode)); }
+int clx_chmod(const char *path, unsigned mode) { return result(fchmodat(AT_FDCWD, path, (mode_t)mode, AT_SYMLINK_NOFOLLOW)); }
 
 static int64_t number(const char *text) {
   char *end;

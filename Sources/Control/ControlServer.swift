@@ -2,7 +2,6 @@ public import ControlAPI
 internal import Dispatch
 internal import Linux
 public import Logging
-internal import Synchronization
 
 /// The control interface: HTTP/1.1 with JSON over a Unix socket.
 ///
@@ -15,7 +14,7 @@ public final class ControlServer: Sendable {
   private let router: Router
   private let logger: Logger
   private let limits: Limits
-  private let running = Mutex<Running?>(nil)
+  private let running = Lock<Running?>(nil)
 
   private struct Running: Sendable {
     var listener: UnixListener
@@ -110,7 +109,7 @@ private struct Acceptor {
 
   /// Connections that ended, whose threads wait to be joined.
   private final class Finished: Sendable {
-    let ids = Mutex<[Int]>([])
+    let ids = Lock<[Int]>([])
   }
 
   mutating func run() {

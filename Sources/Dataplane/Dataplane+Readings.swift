@@ -1,4 +1,4 @@
-internal import Synchronization
+internal import Linux
 
 /// What control asks of the data plane while it runs: addresses and counts. Nothing here stops a worker.
 extension Dataplane {

@@ -1,7 +1,6 @@
 internal import CLinux
 internal import Glibc
 public import Linux
-internal import Synchronization
 
 /// The data plane as control sees it: workers, ports, rings, the MAC table.
 ///
@@ -46,7 +45,7 @@ internal import Synchronization
   let table: MACTable
   /// The MAC table's memory, and the queues'.
   private let arena: Arena
-  let state: Mutex<State>
+  let state: Lock<State>
 
   /// What control changes, under one lock.
   struct State: ~Copyable {
@@ -74,7 +73,7 @@ internal import Synchronization
         table: table, sharesQueues: shares, fences: !Quiescence.hasBarrier,
         allowHuge: configuration.hugepages)
     }
-    state = Mutex(State())
+    state = Lock(State())
     do {
       for worker in workers { try worker.start() }
     } catch {
@@ -113,6 +112,10 @@ internal import Synchronization
 
   private func addPort(pairs: Int, tap: PortRecord.Tap?) throws -> Int {
     try state.withLock { state in
+      let number = state.ports.firstIndex { $0 == nil } ?? state.ports.count
+      guard number < Dataplane.maximumPorts else {
+        throw DataplaneError("no more than \(Dataplane.maximumPorts) ports")
+      }
       if let tap {
         for (descriptor, worker) in zip(tap.descriptors, tap.workers) {
           try workers[worker].watch(descriptor.raw, edge: false)
@@ -123,17 +126,8 @@ internal import Synchronization
         unsafe queues.append(
           PortRecord.Queue(memory: try arena.allocate(bytes: PortRecord.Queue.byteCount)))
       }
-      let port = PortRecord(pairs: pairs, queues: queues, tap: tap)
-      let number: Int
-      if let free = state.ports.firstIndex(where: { $0 == nil }) {
-        number = free
-        state.ports[free] = port
-      } else if state.ports.count < Dataplane.maximumPorts {
-        number = state.ports.count
-        state.ports.append(port)
-      } else {
-        throw DataplaneError("no more than \(Dataplane.maximumPorts) ports")
-      }
+      if number == state.ports.count { state.ports.append(nil) }
+      state.ports[number] = PortRecord(pairs: pairs, queues: queues, tap: tap)
       if tap != nil { publish(&state) }
       return number
     }

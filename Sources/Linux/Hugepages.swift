@@ -68,6 +68,15 @@ public enum Hugepages {
       ).unsafelyUnwrapped
     // Before the first touch: a page lands where the policy then in force says.
     if let node { unsafe NUMA.prefer(node, base, whole) }
+    // A reservation can still fail at the first touch (a cgroup's limit, a cpuset), and then as a SIGBUS: touch
+    // it now. Kernels before 5.14 can't, and are believed.
+    if shift != 0 {
+      let result = unsafe clx_populate(base, whole)
+      if result < 0, result != -EINVAL, result != -ENOSYS {
+        _ = unsafe clx_unmap(start, whole)
+        throw SystemError("touch \(whole) bytes", errno: Errno(rawValue: -result))
+      }
+    }
     return unsafe Mapping(
       base: base, length: whole, pageSize: shift == 0 ? 4096 : 1 << shift, mapped: start,
       mappedLength: whole + extra)

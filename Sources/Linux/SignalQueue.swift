@@ -16,6 +16,12 @@ public final class SignalQueue: Sendable {
         unsafe clx_signalfd(signals, CInt(signals.count)), "wait for signals"))
   }
 
+  /// The next signal within so many milliseconds; `nil` when none came.
+  public func next(within milliseconds: Int) throws(SystemError) -> CInt? {
+    let ready = try Poller.wait([(descriptor.raw, .read)], milliseconds: milliseconds)
+    return ready[0] ? try next() : nil
+  }
+
   /// Waits for the next signal and returns its number.
   public func next() throws(SystemError) -> CInt {
     while true {

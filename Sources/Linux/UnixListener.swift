@@ -45,6 +45,22 @@ public final class UnixListener: Sendable {
     }
   }
 
+  /// Finds what would keep `init` from listening at `path`, short of trying: an unknown user or group, a file
+  /// that is no socket, a directory that is missing and can't be made.
+  public static func check(path: String, owner: String?, group: String?) throws(SystemError) {
+    _ = try id(owner, "user") { unsafe clx_user_id($0) }
+    _ = try id(group, "group") { unsafe clx_group_id($0) }
+    if try SystemError.check(unsafe clx_path_kind(path), "look at \(path)") == 2 {
+      throw SystemError("listen at \(path): a file that is no socket is there", errno: .fileExists)
+    }
+    // The directory may be made, but only the last of the path's.
+    let folder = path.split(separator: "/", omittingEmptySubsequences: false).dropLast(2)
+    let parent = folder.joined(separator: "/")
+    if !parent.isEmpty, try SystemError.check(unsafe clx_path_kind(parent), parent) == 0 {
+      throw SystemError("listen at \(path)", errno: .noSuchFileOrDirectory)
+    }
+  }
+
   deinit {
     if UnixListener.inode(of: path) == inode { unsafe unlink(path) }
   }

@@ -1,7 +1,6 @@
 internal import ControlAPI
 internal import Dataplane
 internal import Linux
-internal import Synchronization
 internal import VhostUser
 
 /// What is known of a vhost-user port at the moment: written by its thread, read by whoever asks.
@@ -37,11 +36,11 @@ final class PortStatus: Sendable {
     var lastError: String?
   }
 
-  private let values: Mutex<Values>
-  private let log = Mutex(LogLimit())
+  private let values: Lock<Values>
+  private let log = Lock(LogLimit())
 
   init(queues: Int) {
-    values = Mutex(Values(rings: [Ring?](repeating: nil, count: queues)))
+    values = Lock(Values(rings: [Ring?](repeating: nil, count: queues)))
   }
 
   func read<Result: Sendable>(_ body: (Values) -> Result) -> Result {
@@ -55,6 +54,9 @@ final class PortStatus: Sendable {
   func update(_ body: (inout Values) -> Void) {
     values.withLock { body(&$0) }
   }
+
+  /// Whether a line about something ordinary may be logged now.
+  func allowsLine(_ message: String) -> Bool { log.withLock { $0.allows(message) } }
 
   /// Keeps an error; returns whether it deserves a line in the log.
   func record(_ message: String) -> Bool {
@@ -76,5 +78,25 @@ struct LogLimit {
       seen = []
     }
     return seen.count < 10 && seen.insert(message).inserted
+  }
+}
+
+/// Notices a front-end that does nothing but connect and hang up: past a hundred sessions a second each has to
+/// wait a little.
+struct SessionRate {
+  private var windowEnd = ContinuousClock.now
+  private var sessions = 0
+
+  /// Counts a session that is about to begin.
+  var isExcessive: Bool {
+    mutating get {
+      let now = ContinuousClock.now
+      if now >= windowEnd {
+        windowEnd = now + .seconds(1)
+        sessions = 0
+      }
+      sessions += 1
+      return sessions > 100
+    }
   }
 }

@@ -2,7 +2,6 @@ public import ControlAPI
 internal import Dataplane
 public import Linux
 public import Logging
-internal import Synchronization
 
 /// The switch: its ports, its data plane, and the operations on them. One of it lives in a daemon.
 ///
@@ -40,12 +39,12 @@ public final class Switch: SwitchService {
   let configuration: Configuration
   let dataplane: Dataplane
   let logger: Logger
-  let placement: Mutex<Placement>
-  private let portList = Mutex<[any SwitchPort]>([])
-  /// Held while ports come and go, so that a name or path is free again when `removePort` returns.
-  private let changes = Mutex<Void>(())
+  let placement: Lock<Placement>
+  private let portList = Lock<[any SwitchPort]>([])
+  /// Held while a port is made or taken out of the list, so that no two have a name or a path in common.
+  private let changes = Lock<Void>(())
   private let started = ContinuousClock.now
-  private let housekeeping: Mutex<Housekeeping?>
+  private let housekeeping: Lock<Housekeeping?>
 
   /// Starts the workers; fails when a CPU can't be used or there is no memory.
   public init(_ configuration: Configuration, logger: Logger) throws {
@@ -58,8 +57,8 @@ public final class Switch: SwitchService {
           .init(cpu: configuration.pinned ? cpu : nil, node: node)
         }, poll: configuration.busy ? .busy : .adaptive, macEntries: configuration.macEntries,
         hugepages: configuration.hugepages))
-    placement = Mutex(Placement(nodes: nodes))
-    housekeeping = Mutex(nil)
+    placement = Lock(Placement(nodes: nodes))
+    housekeeping = Lock(nil)
     for (index, sample) in dataplane.workerSamples().enumerated() {
       let cpu = configuration.cpus[index]
       logger.info("worker \(index) runs on CPU \(cpu), node \(nodes[index]), with \(sample.pages)")
@@ -79,23 +78,35 @@ public final class Switch: SwitchService {
       keeper?.stop()
       keeper = nil
     }
-    changes.withLock { _ in
-      let all = portList.withLock { ports in
+    // The workers first: without them each port goes at once, with no plan to rebuild and no turn to await.
+    dataplane.stop()
+    let all = changes.withLock { _ in
+      portList.withLock { ports in
         defer { ports = [] }
         return ports
       }
-      for port in all { port.stop() }
     }
-    dataplane.stop()
+    for port in all { port.stop() }
   }
 
   // ---- Operations ----
+
+  /// Finds what would keep a port from being made, short of making it.
+  public static func check(_ request: PortRequest) throws(ServiceError) {
+    try request.validate()
+    guard let socket = request.vhostUser, socket.mode != .client else { return }
+    do {
+      try UnixListener.check(path: socket.path, owner: socket.owner, group: socket.group)
+    } catch {
+      throw ServiceError(.failed, "port '\(request.name)': \(error)")
+    }
+  }
 
   public func addPort(_ request: PortRequest) throws(ServiceError) -> Port {
     let made = changes.withLock { _ in
       Result<any SwitchPort, ServiceError> { () throws(ServiceError) in try make(request) }
     }
-    return try made.get().snapshot()
+    return try made.get().snapshot(macs: [:])
   }
 
   private func make(_ request: PortRequest) throws(ServiceError) -> any SwitchPort {
@@ -116,7 +127,13 @@ public final class Switch: SwitchService {
       throw ServiceError(.failed, "port '\(request.name)': \(error)")
     }
     portList.withLock { $0.append(port) }
-    port.start()
+    do {
+      try port.start()
+    } catch {
+      portList.withLock { $0.removeAll { $0 === port } }
+      port.stop()
+      throw ServiceError(.failed, "port '\(request.name)': \(error)")
+    }
     logger.info("port '\(request.name)' added")
     return port
   }
@@ -136,13 +153,14 @@ public final class Switch: SwitchService {
   }
 
   public func removePort(named name: String) throws(ServiceError) {
-    let found = changes.withLock { _ in
-      let port = portList.withLock { ports in
+    let port = changes.withLock { _ in
+      portList.withLock { ports in
         ports.firstIndex { $0.request.name == name }.map { ports.remove(at: $0) }
       }
-      port?.stop()
-      return port != nil
     }
+    // Not under the lock: a front-end that can keep its thread in the kernel keeps only this caller.
+    port?.stop()
+    let found = port != nil
     if !found { throw ServiceError(.notFound, "there is no port \(quoted(name))") }
     logger.info("port '\(name)' removed")
   }
@@ -155,10 +173,13 @@ public final class Switch: SwitchService {
   /// The requests of all ports, for comparing with a new configuration.
   public var requests: [PortRequest] { allPorts.map(\.request) }
 
-  public func ports() -> [Port] { allPorts.map { $0.snapshot() } }
+  public func ports() -> [Port] {
+    let macs = addressCounts
+    return allPorts.map { $0.snapshot(macs: macs) }
+  }
 
   public func port(named name: String) -> Port? {
-    allPorts.first { $0.request.name == name }?.snapshot()
+    allPorts.first { $0.request.name == name }?.snapshot(macs: addressCounts)
   }
 
   public func macs() -> [MACEntry] {
@@ -187,7 +208,8 @@ public final class Switch: SwitchService {
   }
 
   public func stats() -> Stats {
-    let ports = allPorts.map { $0.snapshot() }
+    let macs = addressCounts
+    let ports = allPorts.map { $0.snapshot(macs: macs) }
     let totals = dataplane.totals
     let addresses = dataplane.addressCounts
     let uptime = started.duration(to: .now)
@@ -196,7 +218,7 @@ public final class Switch: SwitchService {
       uptime: Double(uptime.components.seconds) + Double(uptime.components.attoseconds) / 1e18,
       received: Counters(totals.transmitq), sent: Counters(totals.receiveq),
       macTable: MACTableStats(
-        capacity: addresses.capacity, entries: dataplane.addresses().count,
+        capacity: addresses.capacity, entries: macs.values.reduce(0, +),
         learned: addresses.learned, moved: addresses.moved, evicted: addresses.evicted,
         aged: addresses.aged),
       ports: ports.map {
@@ -214,6 +236,6 @@ public final class Switch: SwitchService {
     let frame: [UInt8] =
       [UInt8](repeating: 0xFF, count: 6) + mac + [0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3] + mac
       + [0, 0, 0, 0] + mac + [UInt8](repeating: 0, count: 4 + 18)
-    for case let tap as TapPort in allPorts { tap.device.send(frame) }
+    for case let tap as TapPort in allPorts { tap.send(frame) }
   }
 }

@@ -8,11 +8,12 @@ protocol SwitchPort: AnyObject, Sendable {
   var number: Int { get }
   /// The transmitqs that are polled now, and by which worker.
   var polled: [(queue: Int, worker: Int)] { get }
-  /// Begins to serve, once the switch knows the port.
-  func start()
+  /// Begins to serve.
+  func start() throws
   /// Ends everything the port does and removes what it made. Returns when that is done.
   func stop()
-  func snapshot() -> Port
+  /// - Parameter macs: addresses learned, by port number.
+  func snapshot(macs: [Int: Int]) -> Port
   /// Called a few times a second: looks for queues that have broken since.
   func inspect()
 }

@@ -2,20 +2,28 @@ internal import ControlAPI
 internal import Dataplane
 internal import Linux
 internal import Logging
-internal import Synchronization
 
 /// An uplink: a TAP device of the host, each of its queues polled by one worker.
 final class TapPort: SwitchPort {
   let request: PortRequest
   let number: Int
-  let device: TapDevice
+  let name: String
+  private let queueCount: Int
+  private let made: Bool
+  /// The one reference to the device's descriptors here, so that they close when the port stops, whoever
+  /// still holds the port for a reading.
+  private let device: Lock<TapDevice?>
   private let workers: [Int]
   private unowned let parent: Switch
 
   init(_ request: PortRequest, _ tap: TapRequest, in parent: Switch) throws {
     self.request = request
     self.parent = parent
-    device = try TapDevice(name: tap.device, queues: tap.queues ?? 1, mtu: request.mtu)
+    let device = try TapDevice(name: tap.device, queues: tap.queues ?? 1, mtu: request.mtu)
+    name = device.name
+    queueCount = device.queues.count
+    made = device.made
+    self.device = Lock(device)
     // The kernel's memory has no node of its own to be near to.
     let count = device.queues.count
     workers = parent.placement.withLock { placement in
@@ -37,13 +45,19 @@ final class TapPort: SwitchPort {
 
   func start() {}
 
+  /// Sends a frame of control's own to the host.
+  func send(_ frame: [UInt8]) {
+    device.withLock { _ = $0?.send(frame) }
+  }
+
   func stop() {
     parent.dataplane.removePort(number)
+    device.withLock { $0 = nil }
     parent.release(workers)
   }
 
   /// Which queues have already been found without their interface.
-  private let gone = Mutex<Set<Int>>([])
+  private let gone = Lock<Set<Int>>([])
 
   private var isGone: Bool { gone.withLock { !$0.isEmpty } }
 
@@ -54,20 +68,20 @@ final class TapPort: SwitchPort {
       else { continue }
       parent.dataplane.unwatchTap(pair, of: number)
       if pair == 0 {
-        parent.logger.error("port '\(request.name)': the interface \(device.name) was deleted")
+        parent.logger.error("port '\(request.name)': the interface \(name) was deleted")
       }
     }
   }
 
-  func snapshot() -> Port {
+  func snapshot(macs: [Int: Int]) -> Port {
     let lost = isGone
     var port = Port(
       name: request.name, kind: .tap, state: lost ? .broken : .running,
       explanation: lost
-        ? "the interface \(device.name) was deleted; remove this port and add it again"
-        : "carries frames to and from the interface \(device.name)", mtu: request.mtu,
-      tap: TapStatus(device: device.name, queues: device.queues.count, made: device.made))
-    for index in 0..<(2 * device.queues.count) {
+        ? "the interface \(name) was deleted; remove this port and add it again"
+        : "carries frames to and from the interface \(name)", mtu: request.mtu,
+      tap: TapStatus(device: name, queues: queueCount, made: made))
+    for index in 0..<(2 * queueCount) {
       let counters = Counters(parent.dataplane.counters(port: number, queue: index) ?? .init())
       let isReceiveq = index % 2 == 0
       let worker = isReceiveq ? nil : workers[index / 2]
@@ -77,7 +91,7 @@ final class TapPort: SwitchPort {
           state: lost ? .broken : .running,
           worker: worker, workerNode: worker.map(parent.node(ofWorker:)), counters: counters))
     }
-    port.macs = parent.addressCount(of: number)
+    port.macs = macs[number] ?? 0
     return port
   }
 }
@@ -101,7 +115,8 @@ extension Switch {
     }
   }
 
-  func addressCount(of port: Int) -> Int {
-    dataplane.addresses().count { $0.port == port }
+  /// Addresses learned, by port number: one pass over the table for a reading of all ports.
+  var addressCounts: [Int: Int] {
+    dataplane.addresses().reduce(into: [:]) { $0[$1.port, default: 0] += 1 }
   }
 }

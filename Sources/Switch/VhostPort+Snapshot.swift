@@ -4,12 +4,12 @@ internal import VhostUser
 
 /// A vhost-user port as it explains itself.
 extension VhostPort {
-  func snapshot() -> Port {
+  func snapshot(macs: [Int: Int]) -> Port {
     let status = status.read { $0 }
     var port = Port(
       name: request.name, kind: .vhostUser, state: .waiting, explanation: "",
       lastError: status.lastError, mtu: status.mtu ?? request.mtu, guestNode: status.guestNode,
-      macs: learned,
+      macs: macs[number] ?? 0,
       vhostUser: VhostUserStatus(
         path: path, mode: mode, queuePairs: pairs, frontEndPID: status.pid,
         connections: status.connections, features: status.features.names,

@@ -2,7 +2,6 @@ internal import ControlAPI
 internal import Dataplane
 internal import Linux
 internal import Logging
-internal import Synchronization
 internal import SystemPackage
 internal import VhostUser
 
@@ -17,8 +16,8 @@ final class VhostPort: SwitchPort {
   let status: PortStatus
   private unowned let parent: Switch
   private let finish: EventFD
-  private let listener: Mutex<UnixListener?>
-  private let thread = Mutex<Linux.Thread?>(nil)
+  private let listener: Lock<UnixListener?>
+  private let thread = Lock<Linux.Thread?>(nil)
 
   /// Listens at once in server mode, so that a socket that can't be made is the caller's error.
   init(_ request: PortRequest, _ vhostUser: VhostUserRequest, in parent: Switch) throws {
@@ -29,12 +28,12 @@ final class VhostPort: SwitchPort {
     pairs = vhostUser.queues ?? 1
     finish = try EventFD()
     if mode == .server {
-      listener = Mutex(
+      listener = Lock(
         try UnixListener(
           path: vhostUser.path, owner: vhostUser.owner, group: vhostUser.group,
           permissions: vhostUser.permissions.flatMap { UInt32($0, radix: 8) } ?? 0o660))
     } else {
-      listener = Mutex(nil)
+      listener = Lock(nil)
     }
     number = try parent.dataplane.addPort(pairs: pairs)
     status = PortStatus(queues: 2 * pairs)
@@ -49,13 +48,9 @@ final class VhostPort: SwitchPort {
     }
   }
 
-  func start() {
-    do {
-      let started = try Linux.Thread(name: "port/\(request.name)") { [self] in serve() }
-      thread.withLock { $0 = started }
-    } catch {
-      report("\(error)")
-    }
+  func start() throws {
+    let started = try Linux.Thread(name: "port/\(request.name)") { [self] in serve() }
+    thread.withLock { $0 = started }
   }
 
   func stop() {
@@ -80,7 +75,9 @@ final class VhostPort: SwitchPort {
 
   private func serveListener() {
     guard let listening = listener.withLock({ $0?.descriptor }) else { return }
+    var sessions = SessionRate()
     while true {
+      if sessions.isExcessive, pause(milliseconds: 10) { return }
       guard let ready = try? Poller.wait([(finish.descriptor.raw, .read), (listening.raw, .read)])
       else { return }
       if ready[0] { return }
@@ -129,8 +126,10 @@ final class VhostPort: SwitchPort {
       status.connections += 1
       status.waitingFor = nil
     }
-    parent.logger.info(
-      "port '\(request.name)': front-end connected\(peer.map { " (pid \($0.pid))" } ?? "")")
+    if status.allowsLine("connected") {
+      parent.logger.info(
+        "port '\(request.name)': front-end connected\(peer.map { " (pid \($0.pid))" } ?? "")")
+    }
     let backend = VhostBackend(self, in: parent)
     let end = Session(
       connection: connection, backend: backend, stop: finish, listener: listener,
@@ -143,7 +142,9 @@ final class VhostPort: SwitchPort {
     switch end {
     case .stopped: return false
     case .frontEndClosed:
-      parent.logger.info("port '\(request.name)': front-end disconnected")
+      if status.allowsLine("disconnected") {
+        parent.logger.info("port '\(request.name)': front-end disconnected")
+      }
     case .failed(let error): report("\(error)")
     }
     return true
@@ -181,8 +182,6 @@ final class VhostPort: SwitchPort {
   }
 
   func node(ofWorker worker: Int) -> Int { parent.node(ofWorker: worker) }
-
-  var learned: Int { parent.addressCount(of: number) }
 
   // ---- Housekeeping ----
 

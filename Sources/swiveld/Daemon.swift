@@ -3,7 +3,6 @@ import ControlAPI
 import Linux
 import Logging
 import Switch
-import Synchronization
 
 /// The running daemon: the switch, the control server, and the configuration they were made from.
 final class Daemon {
@@ -26,12 +25,7 @@ final class Daemon {
     self.file = file
     self.cpus = cpus
     self.logger = logger
-    if let cpu = settings.workers.cpus.first(where: { !cpus.contains($0) }) {
-      throw ServiceError(
-        .invalid,
-        "workers.cpus: CPU \(cpu) is not among those this process may use: \(cpus.map(String.init).joined(separator: ", "))"
-      )
-    }
+    try Daemon.check(settings, cpus: cpus)
     OpenFiles.raiseLimit()
     // Threads inherit their CPUs: control stays off the workers', where there are others.
     let others = cpus.filter { !settings.workers.cpus.contains($0) }
@@ -57,6 +51,17 @@ final class Daemon {
       "swivel \(swivelVersion) serves \(network.requests.count) ports; control socket \(settings.control.path)"
     )
     readiness.ready("serves \(network.requests.count) ports")
+  }
+
+  /// Finds what the machine would refuse, as far as it can be known without trying: CPUs, users, groups,
+  /// places of sockets.
+  static func check(_ settings: Configuration, cpus: [Int]) throws(ServiceError) {
+    if let cpu = settings.workers.cpus.first(where: { !cpus.contains($0) }) {
+      let usable = cpus.map(String.init).joined(separator: ", ")
+      throw ServiceError(
+        .invalid, "workers.cpus: CPU \(cpu) is not among those this process may use: \(usable)")
+    }
+    for port in settings.ports { try Switch.check(port) }
   }
 
   private func add(_ port: PortRequest) throws {
@@ -115,14 +120,22 @@ final class Daemon {
     let running = network.requests
     let leaving = settings.ports.filter { !ports.contains($0) && running.contains($0) }
     let coming = ports.filter { !running.contains($0) }
+    // A port that is removed loses its guest, and putting it back does not bring the guest back: find out
+    // first, and begin with what can be undone without a trace.
+    for port in coming { try Switch.check(port) }
+    let replacing = coming.filter { port in leaving.contains { port.collides(with: $0) } }
     var removed: [PortRequest] = []
     var added: [PortRequest] = []
     do {
+      for port in coming where !replacing.contains(port) {
+        _ = try network.addPort(port)
+        added.append(port)
+      }
       for port in leaving {
         try network.removePort(named: port.name)
         removed.append(port)
       }
-      for port in coming {
+      for port in replacing {
         _ = try network.addPort(port)
         added.append(port)
       }
@@ -156,6 +169,14 @@ final class Daemon {
   }
 
   private final class Outcome: Sendable {
-    let error = Mutex<(any Error)?>(nil)
+    let error = Lock<(any Error)?>(nil)
+  }
+}
+
+extension PortRequest {
+  /// Whether both can't exist at once.
+  fileprivate func collides(with other: PortRequest) -> Bool {
+    name == other.name || (vhostUser != nil && vhostUser?.path == other.vhostUser?.path)
+      || (tap != nil && tap?.device == other.tap?.device)
   }
 }

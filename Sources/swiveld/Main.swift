@@ -34,6 +34,10 @@ struct Swiveld: ParsableCommand {
   var logLevel = Logger.Level.info
 
   func run() throws {
+    // Before anything is opened: a log line must not end up in a guest's socket that took the number 2. And
+    // before any thread is started: they inherit the signal mask.
+    StandardStreams.fill()
+    let signals = try SignalQueue([SIGTERM, SIGINT, SIGHUP])
     // The workers' CPU, when nobody names one: the last of those this process may use; the first tends to
     // have the interrupts.
     let cpus = Affinity.current
@@ -44,13 +48,11 @@ struct Swiveld: ParsableCommand {
         try config.map { path throws(ConfigurationError) in
           try Configuration.load(path: path, cpu: cpu)
         } ?? Configuration.embedded(cpu: cpu, uplink: true)
+      if check { return try Daemon.check(settings, cpus: cpus) }
     } catch {
       throw Failure("\(error)")
     }
-    if check { return }
 
-    // Before any thread is started: they inherit the signal mask.
-    let signals = try SignalQueue([SIGTERM, SIGINT, SIGHUP])
     let level = logLevel
     LoggingSystem.bootstrap { label in
       var handler = StreamLogHandler.standardError(label: label)
@@ -67,9 +69,19 @@ struct Swiveld: ParsableCommand {
       switch try signals.next() {
       case SIGHUP: daemon.reload()
       default:
+        try leaveAnyway(when: signals)
         daemon.stop()
         return
       }
+    }
+  }
+
+  /// Ends the process without further ado if stopping takes ten seconds or a second signal comes: a front-end
+  /// may hold one of its port's system calls for as long as it likes.
+  private func leaveAnyway(when signals: SignalQueue) throws {
+    _ = try Linux.Thread(name: "stop") {
+      let signal = try? signals.next(within: 10_000)
+      if signal != SIGHUP { _exit(1) }
     }
   }
 

@@ -1,16 +1,16 @@
+import Linux
 import ControlAPI
 import Foundation
-import Synchronization
 
 /// A switch that carries no frames: fixed figures, and ports that can be added and removed.
 final class FakeService: SwitchService {
-  private let list: Mutex<[ControlAPI.Port]>
+  private let list: Lock<[ControlAPI.Port]>
   /// Seconds that every call takes.
   private let delay: Double
-  private let calls = Mutex((current: 0, most: 0))
+  private let calls = Lock((current: 0, most: 0))
 
   init(ports: [ControlAPI.Port] = FakeService.everything, delay: Double = 0) {
-    list = Mutex(ports)
+    list = Lock(ports)
     self.delay = delay
   }
 

@@ -30,7 +30,7 @@ import Testing
   /// Waits on a thread of its own.
   private final class Waiter: Sendable {
     private let done = Atomic<Bool>(false)
-    private let thread = Mutex<Linux.Thread?>(nil)
+    private let thread = Lock<Linux.Thread?>(nil)
 
     init(for workers: [WorkerThread]) throws {
       let started = try Linux.Thread(name: "waiter") { [self] in

@@ -164,6 +164,19 @@ import Testing
     #expect(memory.usedIndex == 1 && memory.usedEntry(0).length == 92)
   }
 
+  @Test(
+    "E49: a frame that its one buffer can't hold is too large, even when no further buffer is there"
+  )
+  func tooSmallAndAlone() throws {
+    let memory = try RingMemory(size: 16)
+    let bench = try Bench()
+    var queue = try bench.queue(memory, memory.setup(mergeable: false))
+    _ = post(memory, [100], first: 0)
+    bench.hold(frame(length: 150), at: 0)
+    #expect(queue.deliver(bench.burst, first: 0, limit: 65_550).frames == 0)
+    #expect(bench.counters.load(.receiveBufferTooSmall) == 1)
+  }
+
   @Test("E39: what exceeds the MTU is dropped; a VLAN tag does not count")
   func mtu() throws {
     let memory = try RingMemory(size: 16)

@@ -212,6 +212,24 @@ import Testing
     #expect(bench.counters.sample.fault == nil)
   }
 
+  @Test("HG-03, HG-06 a chain of thousands of empty descriptors is given up, not walked to its end")
+  func emptyDescriptors() throws {
+    let memory = try RingMemory(size: 8)
+    let bench = try Bench()
+    var queue = try bench.queue(memory)
+    let table = memory.allocate(16 * 2048, alignment: 16)
+    for index in 0..<2048 {
+      memory.describe(
+        index, address: memory.address(4096), length: index == 2047 ? 76 : 0,
+        flags: index == 2047 ? 0 : 1, next: UInt16(index + 1), table: table)
+    }
+    memory.describe(0, address: memory.address(table), length: 16 * 2048, flags: 4)
+    memory.offer(0)
+    memory.send(frame(), descriptor: 3)
+    #expect(queue.gather(bench.burst) == (2, 64))
+    #expect(bench.counters.load(.chainTooLong) == 1)
+  }
+
   @Test("HG-07 indirect, not negotiated")
   func indirectNotNegotiated() throws {
     let memory = try RingMemory(size: 8)

@@ -1,12 +1,11 @@
 import Glibc
 import Linux
-import Synchronization
 import SystemPackage
 import Testing
 
 @Suite struct ThreadTests {
   @Test func runsItsBodyWhereItIsTold() throws {
-    let seen = Mutex<(cpus: [Int], name: String)>(([], ""))
+    let seen = Lock<(cpus: [Int], name: String)>(([], ""))
     let cpu = try #require(Affinity.current.last)
     let box = Box(seen)
     let thread = try Linux.Thread(name: "a-name-longer-than-fifteen") {
@@ -35,8 +34,8 @@ import Testing
   }
 
   private final class Box: Sendable {
-    let value: Mutex<(cpus: [Int], name: String)>
-    init(_ value: consuming Mutex<(cpus: [Int], name: String)>) { self.value = value }
+    let value: Lock<(cpus: [Int], name: String)>
+    init(_ value: Lock<(cpus: [Int], name: String)>) { self.value = value }
   }
 }
 

@@ -36,8 +36,8 @@ final class Station: Sendable {
   }
 
   private let finish = Atomic<Bool>(false)
-  private let thread = Mutex<Linux.Thread?>(nil)
-  private let result = Mutex(Result())
+  private let thread = Lock<Linux.Thread?>(nil)
+  private let result = Lock(Result())
 
   /// - Parameters:
   ///   - limit: frames of each flow; `nil`: until `stop`.

@@ -1,5 +1,4 @@
 import Linux
-import Synchronization
 import VhostUser
 
 /// A back-end that records what it is asked, and holds the session to what it promises.
@@ -29,7 +28,7 @@ final class FakeBackend: Backend, Sendable {
     var refusesMTU = false
   }
 
-  let state = Mutex(State())
+  let state = Lock(State())
   let features: Features
   let protocolFeatures: ProtocolFeatures
   let queuePairs: Int

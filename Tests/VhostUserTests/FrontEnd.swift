@@ -1,6 +1,5 @@
 import Glibc
 import Linux
-import Synchronization
 import SystemPackage
 import Testing
 
@@ -16,8 +15,8 @@ final class FrontEnd {
   }
 
   private final class Outcome: Sendable {
-    let end = Mutex<SessionEnd?>(nil)
-    let events = Mutex<[SessionEvent]>([])
+    let end = Lock<SessionEnd?>(nil)
+    let events = Lock<[SessionEvent]>([])
     let isOver: EventFD
 
     init() throws { isOver = try EventFD() }

@@ -4,7 +4,6 @@ import ControlAPI
 import Foundation
 import Linux
 import Logging
-import Synchronization
 import Testing
 
 @testable import swivel
@@ -12,7 +11,7 @@ import Testing
 /// The commands' options, and the client against a server.
 @Suite struct CommandTests {
   private final class OnePort: SwitchService {
-    let list = Mutex([RenderingTests.vm1])
+    let list = Lock([RenderingTests.vm1])
 
     func ports() -> [ControlAPI.Port] { list.withLock { $0 } }
     func port(named name: String) -> ControlAPI.Port? { ports().first { $0.name == name } }

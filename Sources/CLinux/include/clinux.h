@@ -70,6 +70,8 @@ CLINUX_INLINE uint8_t clx_fetch8(const void *address) { return *(const volatile 
 int clx_eventfd(unsigned initial);
 /// An anonymous file that can be mapped and passed on; `hugePage` is 0 or the log2 of the page size.
 int clx_memfd(const char *name, unsigned hugePageShift);
+/// Opens /dev/null in place of whichever of the descriptors 0 to 2 are closed.
+void clx_fill_standard(void);
 int clx_set_nonblocking(int fd);
 int clx_epoll_create(void);
 /// Adds `fd` (edge-triggered when asked) with `data` to the epoll set.
@@ -95,6 +97,7 @@ int clx_listen(int fd, int backlog);
 int clx_path_kind(const char *path);
 /// -1 leaves an id as it is.
 int clx_chown(const char *path, int64_t uid, int64_t gid);
+/// A symbolic link is not followed.
 int clx_chmod(const char *path, unsigned mode);
 /// The id of a user or group given by name or number; -ENOENT when there is none.
 int64_t clx_user_id(const char *name);
@@ -117,6 +120,8 @@ int clx_map_shared(int fd, uint64_t offset, size_t length, void **address);
 int clx_map_anonymous(size_t length, unsigned hugePageShift, void **address);
 int clx_unmap(void *address, size_t length);
 int clx_advise_hugepages(void *address, size_t length);
+/// Brings every page of a range in now; -errno when there is not enough memory for that.
+int clx_populate(void *address, size_t length);
 int clx_advise_nodump(void *address, size_t length);
 /// The page size of the file system behind `fd` (hugetlbfs: the huge page's) and the file's length.
 int clx_file_size(int fd, uint64_t *length, uint64_t *blockSize, int *isRegular);

@@ -96,11 +96,11 @@ extension SplitQueue {
     var budget = 2 * Burst.targetCapacity
     while room < needed {
       let at = nextAvail &+ UInt16(truncatingIfNeeded: chains)
+      // Without merging a frame has one buffer only; it is kept for a frame that fits (5.1.9.3.2).
+      if chains > 0, !mergeable { return .receiveBufferTooSmall }
       if available(chains &+ 1) <= chains {
         return counters.isBroken ? .queueBroken : .noReceiveBuffer
       }
-      // Without merging a frame has one buffer only; it is kept for a frame that fits (5.1.9.3.2).
-      if chains > 0, !mergeable { return .receiveBufferTooSmall }
       if chains == Burst.chainCapacity { return .receiveBufferTooSmall }
       let head = availEntry(at)
       if head >= size {

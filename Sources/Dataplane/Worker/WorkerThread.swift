@@ -54,7 +54,7 @@ internal import Synchronization
   /// Starts the thread and waits until it runs where it should.
   func start() throws {
     let ready = try EventFD()
-    let failure = Mutex<SystemError?>(nil)
+    let failure = Lock<SystemError?>(nil)
     let box = Box(failure)
     thread = try Linux.Thread(name: "worker/\(placement.index)") { [self] in
       do throws(SystemError) {
@@ -84,8 +84,8 @@ internal import Synchronization
   }
 
   private final class Box: Sendable {
-    let failure: Mutex<SystemError?>
-    init(_ failure: consuming Mutex<SystemError?>) { self.failure = failure }
+    let failure: Lock<SystemError?>
+    init(_ failure: Lock<SystemError?>) { self.failure = failure }
   }
 
   /// Adds a descriptor whose readiness ends a sleep. A kick is watched edge-triggered, so that the worker
