@@ -1,6 +1,6 @@
-import Linux
 import ControlAPI
 import Foundation
+import Linux
 
 /// A switch that carries no frames: fixed figures, and ports that can be added and removed.
 final class FakeService: SwitchService {

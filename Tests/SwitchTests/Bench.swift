@@ -121,7 +121,7 @@ final class Bench: Sendable {
 
 /// Waits for a condition; how long is no matter, as long as it comes.
 func eventually(_ condition: () -> Bool) -> Bool {
-  Deadline.wait(milliseconds: 20_000, condition)
+  Deadline.wait(milliseconds: 120_000, condition)
 }
 
 extension GuestPort {
