@@ -180,7 +180,7 @@ extension SwitchTests {
     func attachAndDetach() async {
       await #expect(processExitsWith: .success) {
         try Upheaval.under { bench, _ in
-          try Upheaval.attachAndDetach(bench, rounds: 4 * Upheaval.rounds)
+          try Upheaval.attachAndDetach(bench, rounds: 14 * Upheaval.rounds)
         }
       }
     }
