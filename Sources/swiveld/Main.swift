@@ -80,8 +80,13 @@ struct Swiveld: ParsableCommand {
   /// may hold one of its port's system calls for as long as it likes.
   private func leaveAnyway(when signals: SignalQueue) throws {
     _ = try Linux.Thread(name: "stop") {
-      let signal = try? signals.next(within: 10_000)
-      if signal != SIGHUP { _exit(1) }
+      // A reload asked for now is too late, and no reason to wait longer.
+      let deadline = ContinuousClock.now + .seconds(10)
+      while true {
+        let left = Int(ContinuousClock.now.duration(to: deadline) / .milliseconds(1))
+        let signal = try? signals.next(within: max(0, left))
+        if signal != SIGHUP || left <= 0 { _exit(1) }
+      }
     }
   }
 
