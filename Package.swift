@@ -15,10 +15,13 @@ let argumentParser = Target.Dependency.product(
   name: "ArgumentParser", package: "swift-argument-parser")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
+let histogram = Target.Dependency.product(name: "Histogram", package: "hdrhistogram-swift")
 let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 
-func library(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-  .target(name: name, dependencies: dependencies, swiftSettings: strict)
+func library(
+  _ name: String, _ dependencies: [Target.Dependency], _ more: [SwiftSetting] = []
+) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: strict + more)
 }
 
 func program(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -35,6 +38,7 @@ let package = Package(
   products: [
     .executable(name: "swiveld", targets: ["swiveld"]),
     .executable(name: "swivel", targets: ["swivel"]),
+    .executable(name: "swivel-bench", targets: ["swivel-bench"]),
     .library(name: "VirtioDriver", targets: ["VirtioDriver"]),
   ],
   dependencies: [
@@ -42,16 +46,21 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+    .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
   ],
   targets: [
     // floor 0
     .target(name: "CLinux", cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])]),
+    .target(name: "CVector", cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])]),
     .systemLibrary(name: "CNuma", providers: [.apt(["libnuma-dev"])]),
     // floor 1
     library("Linux", ["CLinux", "CNuma", system]),
     library("ControlAPI", []),
     // floor 2
-    library("Dataplane", ["CLinux", "Linux"]),
+    library(
+      "Dataplane", ["CLinux", "CVector", "Linux"],
+      // As release builds are compiled: then `@_noLocks @_noAllocation` can be held against other files too.
+      [.define("WHOLE_MODULE", .when(configuration: .release))]),
     library("VhostUser", ["CLinux", "Linux", system]),
     // floor 3
     library("Switch", ["ControlAPI", "Dataplane", "Linux", "VhostUser", logging, system]),
@@ -64,9 +73,13 @@ let package = Package(
     program("swivel", ["ControlAPI", "Linux", argumentParser, system]),
     // tools: the guest's side
     library("VirtioDriver", ["CLinux", "Linux", system]),
+    program(
+      "swivel-bench", ["ControlAPI", "Linux", "VirtioDriver", argumentParser, histogram, system]),
+    // Not a product: for scripts/instructions.
+    program("swivel-count", ["CVector", "Dataplane", "Linux", "VirtioDriver"]),
 
     tests("Linux", ["Linux", "CLinux", system]),
-    tests("Dataplane", ["Dataplane", "CLinux", "Linux"]),
+    tests("Dataplane", ["Dataplane", "CLinux", "CVector", "Linux"]),
     tests("VhostUser", ["VhostUser", "Linux", system]),
     tests("VirtioDriver", ["VirtioDriver", "Linux", system]),
     tests(
@@ -75,6 +88,12 @@ let package = Package(
     tests("Control", ["Control", "ControlAPI", "Linux", logging, system, yams]),
     tests("swiveld", ["swiveld", "Control", "ControlAPI", "Linux", "Switch", system, yams]),
     tests("swivel", ["swivel", "Control", "ControlAPI", "Linux", argumentParser, logging, system]),
+    tests(
+      "swivel-bench",
+      [
+        "swivel-bench", "ControlAPI", "Linux", "Switch", "VirtioDriver", argumentParser, histogram,
+        logging,
+      ]),
     tests("EndToEnd", ["ControlAPI", "VirtioDriver", "Linux", system]),
   ]
 )

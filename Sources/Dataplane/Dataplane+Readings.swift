@@ -7,7 +7,7 @@ extension Dataplane {
   /// Records an address as if a frame from it had come in (vhost-user: SEND_RARP).
   public func learn(_ mac: MACAddress, port: Int) {
     guard mac.isValidSource else { return }
-    _ = table.learn(mac, port: port, now: table.now)
+    table.learn(mac, port: port)
   }
 
   /// Lets one thirty-second of an address's lifetime pass; returns how many addresses it ended.

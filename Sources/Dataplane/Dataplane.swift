@@ -27,14 +27,20 @@ public import Linux
     public var macEntries: Int
     /// `false`: ordinary pages only.
     public var hugepages: Bool
+    /// `false`: workers get no threads and run when `turn` says, and the MAC table's hash is the same in every run:
+    /// then the same frames cost the same instructions.
+    public var threads: Bool
 
     public init(
-      workers: [Worker], poll: PollMode = .adaptive, macEntries: Int = 16384, hugepages: Bool = true
+      workers: [Worker], poll: PollMode = .adaptive, macEntries: Int = 16384,
+      hugepages: Bool = true,
+      threads: Bool = true
     ) {
       self.workers = workers
       self.poll = poll
       self.macEntries = macEntries
       self.hugepages = hugepages
+      self.threads = threads
     }
   }
 
@@ -56,7 +62,7 @@ public import Linux
     var stopped = false
   }
 
-  /// Starts the workers.
+  /// Starts the workers, if they have threads.
   public init(_ configuration: Configuration) throws {
     precondition(!configuration.workers.isEmpty)
     arena = Arena(
@@ -64,7 +70,7 @@ public import Linux
     let capacity = MACTable.capacity(for: configuration.macEntries)
     table = unsafe MACTable(
       try arena.allocate(bytes: MACTable.byteCount(capacity: capacity)), capacity: capacity,
-      key: UInt64.random(in: .min ... .max))
+      key: configuration.threads ? UInt64.random(in: .min ... .max) : 1)
     let table = table
     let shares = configuration.workers.count > 1
     workers = try configuration.workers.enumerated().map { index, worker in
@@ -75,7 +81,7 @@ public import Linux
     }
     state = Lock(State())
     do {
-      for worker in workers { try worker.start() }
+      for worker in workers { try configuration.threads ? worker.start() : worker.rest() }
     } catch {
       for worker in workers { worker.stop() }
       throw error
@@ -177,7 +183,7 @@ public import Linux
     state.withLock { state in
       guard let port = port(number, state) else { return }
       port.frameLimit =
-        mtu.map { min($0 + EthernetHeader.size, Frame.maximumLength) } ?? Frame.maximumLength
+        mtu.map { min($0 + EthernetHeader.size, Burst.maximumLength) } ?? Burst.maximumLength
       publish(&state)
     }
   }
@@ -194,15 +200,20 @@ public import Linux
         throw DataplaneError("there is no ring \(index)")
       }
       precondition(port.queues[index].ring == nil, "the ring runs already")
-      let value = try SplitQueue(
-        setup, memory: memory, counters: port.queues[index].counters)
-      let block = unsafe try arena.allocate(bytes: MemoryLayout<SplitQueue>.size)
-      let queue = unsafe block.bindMemory(to: SplitQueue.self, capacity: 1)
-      unsafe queue.initialize(to: value)
-      let record = unsafe PortRecord.RingRecord(
+      let block = unsafe try arena.allocate(bytes: VirtqueuePointer.byteCount)
+      let queue: VirtqueuePointer
+      do throws(DataplaneError) {
+        queue = unsafe try VirtqueuePointer(
+          setup, at: block, isTransmitq: index % 2 == 1, memory: memory,
+          counters: port.queues[index].counters)
+      } catch {
+        unsafe arena.deallocate(block, bytes: VirtqueuePointer.byteCount)
+        throw error
+      }
+      let record = PortRecord.RingRecord(
         queue: queue, setup: setup, memory: memory, worker: worker)
       // While it is polled nobody need kick. In a receiveq nobody need ever.
-      unsafe queue.pointee.suppressKicks()
+      queue.suppressKicks()
       if index % 2 == 1, let kick = setup.kick {
         do {
           try workers[worker].watch(kick.raw, edge: true)
@@ -216,9 +227,9 @@ public import Linux
     }
   }
 
-  /// Stops a ring and returns the next avail index; `nil` when it does not run. On return no worker
-  /// touches the ring, its memory or its descriptors.
-  public func stopRing(_ index: Int, of number: Int) -> UInt16? {
+  /// Stops a ring and returns where it would go on, as in `RingSetup.base`; `nil` when it does not run. On return
+  /// no worker touches the ring, its memory or its descriptors.
+  public func stopRing(_ index: Int, of number: Int) -> UInt32? {
     state.withLock { state in
       guard let port = port(number, state), port.queues.indices.contains(index),
         let ring = port.queues[index].ring
@@ -226,7 +237,7 @@ public import Linux
       unwatch(ring, index: index)
       port.queues[index].ring = nil
       publish(&state)
-      let next = unsafe ring.queue.pointee.nextAvail
+      let next = ring.queue.base
       free(ring)
       return next
     }
@@ -237,8 +248,7 @@ public import Linux
   }
 
   private func free(_ ring: PortRecord.RingRecord) {
-    unsafe arena.deallocate(
-      UnsafeMutableRawPointer(ring.queue), bytes: MemoryLayout<SplitQueue>.size)
+    unsafe arena.deallocate(ring.queue.address, bytes: VirtqueuePointer.byteCount)
   }
 
   func port(_ number: Int, _ state: borrowing State) -> PortRecord? {

@@ -23,9 +23,5 @@ public final class EventFD: Sendable {
 
   /// Adds one to the eventfd `raw`. Never blocks when the descriptor is non-blocking; a full counter is
   /// left as it is, which its reader sees all the same.
-  public static func signal(_ raw: CInt) {
-    var one: UInt64 = 1
-    // SAFETY: writes the eight bytes of the local to the descriptor.
-    _ = unsafe write(raw, &one, MemoryLayout<UInt64>.size)
-  }
+  public static func signal(_ raw: CInt) { clx_eventfd_signal(raw) }
 }

@@ -25,8 +25,8 @@ final class VhostBackend: Backend {
 
   var features: Features {
     var offered: Features = [
-      .version1, .netMrgRxbuf, .anyLayout, .ringIndirectDesc, .ringEventIdx, .netMTU,
-      .vhostUserProtocol,
+      .version1, .netMrgRxbuf, .anyLayout, .ringIndirectDesc, .ringEventIdx,
+      .ringPacked, .inOrder, .netMTU, .vhostUserProtocol,
     ]
     // The control queue is the front-end's own, but several queue pairs depend on it (virtio v1.4, 5.1.3.1).
     if port.pairs > 1 { offered.formUnion([.netMQ, .netCtrlVQ]) }
@@ -101,7 +101,8 @@ final class VhostBackend: Backend {
         ring.index, of: port.number,
         RingSetup(
           size: ring.size, descriptors: ring.descriptors, avail: ring.driver, used: ring.device,
-          base: UInt16(truncatingIfNeeded: ring.base),
+          base: ring.base, packed: features.contains(.ringPacked),
+          inOrder: features.contains(.inOrder),
           eventIndex: features.contains(.ringEventIdx),
           indirect: features.contains(.ringIndirectDesc),
           mergeable: features.contains(.netMrgRxbuf), version1: features.contains(.version1),
@@ -122,7 +123,7 @@ final class VhostBackend: Backend {
 
   func stopRing(_ index: Int) -> UInt32 {
     guard let (worker, base) = running.removeValue(forKey: index) else { return 0 }
-    let next = parent.dataplane.stopRing(index, of: port.number).map(UInt32.init) ?? base
+    let next = parent.dataplane.stopRing(index, of: port.number) ?? base
     if index % 2 == 1 { parent.release([worker]) }
     port.status.update { $0.rings[index] = nil }
     return next

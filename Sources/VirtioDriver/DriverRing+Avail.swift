@@ -2,9 +2,10 @@ internal import CLinux
 internal import Linux
 internal import Synchronization
 
-/// Making buffers available (virtio v1.4, 2.7.13).
+/// Making buffers available (virtio v1.4, 2.7.13 and 2.8.21).
 extension DriverRing {
-  /// Adds a buffer of device-readable, then device-writable segments; `publish` shows it.
+  /// Adds a buffer of device-readable, then device-writable segments; `publish` shows it. In a packed ring
+  /// segments are all direct or all indirect (2.8.5).
   ///
   /// - Returns: the buffer's token, or `nil` when there are too few free descriptors.
   public mutating func add(
@@ -19,66 +20,95 @@ extension DriverRing {
     }
     let inTable = segments.count - normal
     precondition(inTable <= max(options.tableEntries, 0), "more segments than a table has entries")
+    precondition(!options.packed || normal == 0 || inTable == 0, "a packed chain of both kinds")
     let needed = normal + (inTable > 0 ? 1 : 0)
-    guard needed <= freeCount, let head = nextHead else { return nil }
+    guard needed <= freeCount, let token = nextToken else { return nil }
 
-    func flags(_ index: Int) -> UInt16 {
-      index >= readable.count ? RawDescriptor.writeFlag : 0
+    var links = segments.enumerated().map { index, segment in
+      RawDescriptor(
+        address: segment.address, length: segment.length,
+        flags: index >= readable.count ? RawDescriptor.writeFlag : 0)
     }
-    for position in 0..<needed {
-      let index = pop()
-      // The stack's top is the next to be popped.
-      let next = position + 1 < needed ? nextHead : nil
-      let chained = next != nil ? RawDescriptor.nextFlag : 0
-      if position < normal {
-        writeDescriptor(
-          Int(index),
-          RawDescriptor(
-            address: segments[position].address, length: segments[position].length,
-            flags: flags(position) | chained, next: next ?? 0))
-      } else {
-        for slot in 0..<inTable {
-          let last = slot + 1 == inTable
-          writeTableEntry(
-            Int(index), slot,
-            RawDescriptor(
-              address: segments[normal + slot].address, length: segments[normal + slot].length,
-              flags: flags(normal + slot) | (last ? 0 : RawDescriptor.nextFlag),
-              next: last ? 0 : UInt16(slot + 1)))
-        }
-        writeDescriptor(
-          Int(index),
-          RawDescriptor(
-            address: tableAddress(Int(index)), length: UInt32(16 * inTable),
-            flags: RawDescriptor.indirectFlag))
+    if inTable > 0 {
+      // The table of the descriptor that will refer to it; in ring order that of the token.
+      let owner =
+        unsafe isSequential ? Int(token) : Int(freeStack[freeTokens - needed])
+      writeTable(owner, Array(links[normal...]))
+      links.removeSubrange(normal...)
+      links.append(
+        RawDescriptor(
+          address: tableAddress(owner), length: UInt32(16 * inTable),
+          flags: RawDescriptor.indirectFlag))
+    }
+    let bytes = UInt32(clamping: writable.reduce(UInt64(0)) { $0 + UInt64($1.length) })
+    if isSequential {
+      linkInOrder(links, writable: bytes)
+    } else {
+      link(links, writable: bytes)
+    }
+    return token
+  }
+
+  /// Writes an indirect table. In a split ring entries are linked; in a packed one WRITE alone counts
+  /// (2.7.5.3, 2.8.7).
+  func writeTable(_ owner: Int, _ entries: [RawDescriptor]) {
+    for (slot, entry) in entries.enumerated() {
+      var entry = entry
+      if options.packed {
+        let packed = PackedDescriptor(
+          address: entry.address, length: entry.length, flags: entry.flags)
+        writeTableEntry(owner, slot, packed)
+        continue
       }
-      unsafe shadow[Int(index)] = Shadow(next: next ?? 0, chain: 0, writable: 0)
+      if slot + 1 < entries.count {
+        entry.flags |= RawDescriptor.nextFlag
+        entry.next = UInt16(slot + 1)
+      }
+      writeTableEntry(owner, slot, entry)
     }
-    let bytes = writable.reduce(UInt64(0)) { $0 + UInt64($1.length) }
-    offer(head, chain: UInt16(needed), writable: UInt32(clamping: bytes))
-    return head
+  }
+
+  /// Writes a chain into descriptors from the stack.
+  private mutating func link(_ links: [RawDescriptor], writable: UInt32) {
+    guard let head = nextToken else { return }
+    for (position, descriptor) in links.enumerated() {
+      let index = pop()
+      var descriptor = descriptor
+      // The stack's top is the next to be popped.
+      if position + 1 < links.count, let next = nextToken {
+        descriptor.flags |= RawDescriptor.nextFlag
+        descriptor.next = next
+      }
+      writeDescriptor(Int(index), descriptor)
+      unsafe shadow[Int(index)] = Shadow(next: descriptor.next)
+    }
+    offer(head, chain: UInt16(links.count), writable: writable)
   }
 
   /// Adds a buffer of one descriptor: `add`, without its cost.
   public mutating func add(_ segment: Segment, writable: Bool) -> UInt16? {
     guard freeCount > 0 else { return nil }
-    let head = pop()
-    place(head, segment, writable: writable)
-    return head
+    let token = pop()
+    place(token, segment, writable: writable)
+    return token
   }
 
-  /// Writes the single descriptor `head` and its avail entry.
+  /// Makes the buffer `token` available, one descriptor.
   @inline(always)
-  mutating func place(_ head: UInt16, _ segment: Segment, writable: Bool) {
+  mutating func place(_ token: UInt16, _ segment: Segment, writable: Bool) {
+    if isSequential {
+      setImage(token, segment, writable: writable)
+      return repostInOrder(token)
+    }
     writeDescriptor(
-      Int(head),
+      Int(token),
       RawDescriptor(
         address: segment.address, length: segment.length,
         flags: writable ? RawDescriptor.writeFlag : 0))
-    offer(head, chain: 1, writable: writable ? segment.length : 0)
+    offer(token, chain: 1, writable: writable ? segment.length : 0)
   }
 
-  /// Writes the avail entry of a chain whose descriptors are written.
+  /// Writes the avail entry of a split ring's chain whose descriptors are written.
   @inline(always)
   mutating func offer(_ head: UInt16, chain: UInt16, writable: UInt32) {
     // SAFETY: heads come from the stack or from a bounds-checked burst, so they are below `size`.
@@ -89,14 +119,15 @@ extension DriverRing {
     nextAvail &+= 1
   }
 
-  /// Shows the device every buffer added so far (2.7.13.3).
-  public func publish() {
-    availIndex = nextAvail
+  /// Shows the device every buffer added so far (2.7.13.3, 2.8.21.1).
+  public mutating func publish() {
+    if options.packed { publishPacked() } else { availIndex = nextAvail }
   }
 
-  /// Whether the device wants to hear of what has been published since this was last asked (2.7.13.4).
-  /// With EVENT_IDX a `true` is given once: the caller must kick.
+  /// Whether the device wants to hear of what has been published since this was last asked (2.7.13.4,
+  /// 2.8.21.2). With EVENT_IDX a `true` is given once: the caller must kick.
   public mutating func shouldKick() -> Bool {
+    if options.packed { return shouldKickPacked() }
     let old = kickedAvail
     if nextAvail == old { return false }
     // The device writes its wish, then looks at avail.idx; we wrote avail.idx, then look at its wish. Only

@@ -1,7 +1,8 @@
 internal import Synchronization
 
-/// The shared words themselves: the only place that knows their offsets. Public so that hostile tests can
-/// write what no driver would; nothing here changes what the driver remembers.
+/// A split ring's shared words, and the indirect tables: the only place that knows their offsets
+/// (`DriverRing+Packed.swift` has a packed ring's). Public so that hostile tests can write what no driver
+/// would; nothing here changes what the driver remembers.
 extension DriverRing {
   // ---- Written by the driver ----
 
@@ -21,6 +22,13 @@ extension DriverRing {
 
   /// Entry `slot` of the indirect table that belongs to descriptor `index`.
   public func writeTableEntry(_ index: Int, _ slot: Int, _ descriptor: RawDescriptor) {
+    let words = unsafe tableWords(index, slot)
+    unsafe words[0].store(descriptor.address, ordering: .relaxed)
+    unsafe words[1].store(descriptor.secondWord, ordering: .relaxed)
+  }
+
+  /// The same in a packed ring.
+  public func writeTableEntry(_ index: Int, _ slot: Int, _ descriptor: PackedDescriptor) {
     let words = unsafe tableWords(index, slot)
     unsafe words[0].store(descriptor.address, ordering: .relaxed)
     unsafe words[1].store(descriptor.secondWord, ordering: .relaxed)
@@ -100,6 +108,16 @@ extension DriverRing {
     return unsafe (
       words[index].load(ordering: .relaxed), words[index &+ 1].load(ordering: .relaxed)
     )
+  }
+
+  /// Writes entry `position & (size - 1)` of the used ring, for devices made up by tests.
+  public func writeUsedEntry(_ position: UInt16, _ token: UInt32, _ length: UInt32) {
+    // SAFETY: as above.
+    let words = unsafe UnsafeMutableRawPointer(used + 2)
+      .assumingMemoryBound(to: Atomic<UInt32>.self)
+    let index = 2 &* Int(position & mask)
+    unsafe words[index].store(token, ordering: .relaxed)
+    unsafe words[index &+ 1].store(length, ordering: .relaxed)
   }
 
   /// `avail_event`, behind the used ring (2.7.10).

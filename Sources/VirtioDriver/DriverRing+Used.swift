@@ -1,7 +1,7 @@
 public import Linux
 internal import Synchronization
 
-/// Taking used buffers back (virtio v1.4, 2.7.14) and asking for interrupts (2.7.7).
+/// Taking used buffers back (virtio v1.4, 2.7.14 and 2.8.22) and asking for interrupts (2.7.7, 2.8.10).
 extension DriverRing {
   /// A buffer that the device has returned.
   public struct Used: Sendable, Equatable {
@@ -21,6 +21,7 @@ extension DriverRing {
   /// The next used buffer, judged; its descriptors stay the caller's.
   @inline(always)
   mutating func takeUsed() -> Used? {
+    if isSequential { return options.inOrder ? takeInOrder() : takePacked() }
     while true {
       if nextUsedIndex == seenUsed, !refreshUsed() { return nil }
       let (id, length) = readUsedEntry(nextUsedIndex)
@@ -41,7 +42,7 @@ extension DriverRing {
   }
 
   /// Loads `used.idx`; returns whether there is something new.
-  private mutating func refreshUsed() -> Bool {
+  mutating func refreshUsed() -> Bool {
     let index = usedIndex
     let count = index &- nextUsedIndex
     if count == 0 { return false }
@@ -55,14 +56,22 @@ extension DriverRing {
     return true
   }
 
-  private mutating func note(_ offence: Violation) {
+  @inline(never)
+  mutating func note(_ offence: Violation) {
     if violation == nil { violation = offence }
     violations += 1
   }
 
-  /// Gives the descriptors of the chain that begins at `head` back.
+  /// Gives the descriptors of buffer `head` back.
   @inline(always)
   mutating func freeChain(_ head: UInt16) {
+    if isSequential {
+      let chain = unsafe shadow[Int(head)].chain
+      unsafe shadow[Int(head)].chain = 0
+      push(head)
+      freeCount &+= Int(chain) &- 1
+      return
+    }
     // SAFETY: links were written by `add`, all below `size`; `chain` bounds the walk.
     var remaining = unsafe shadow[Int(head)].chain
     unsafe shadow[Int(head)].chain = 0
@@ -76,10 +85,12 @@ extension DriverRing {
 
   // ---- Interrupts ----
 
-  /// Asks the device not to interrupt (2.7.7.1). With EVENT_IDX the flag must stay 0: the event index is
-  /// put as far away as it goes.
+  /// Asks the device not to interrupt (2.7.7.1). With EVENT_IDX a split ring's flag must stay 0: the event
+  /// index is put as far away as it goes.
   public func disableInterrupts() {
-    if options.eventIndex {
+    if options.packed {
+      driverEvent = EventSuppression(.disable)
+    } else if options.eventIndex {
       usedEvent = nextUsedIndex &- 1
     } else {
       availFlags = 1
@@ -89,7 +100,15 @@ extension DriverRing {
   /// Asks the device to interrupt at the next used buffer. Returns whether there is one already; then no
   /// interrupt need come, and the caller must look.
   public func enableInterrupts() -> Bool {
-    if options.eventIndex { usedEvent = nextUsedIndex } else { availFlags = 0 }
+    if options.packed {
+      driverEvent =
+        options.eventIndex
+        ? EventSuppression(.descriptor, at: usedPosition) : EventSuppression(.enable)
+    } else if options.eventIndex {
+      usedEvent = nextUsedIndex
+    } else {
+      availFlags = 0
+    }
     atomicMemoryFence(ordering: .sequentiallyConsistent)
     return hasUsed
   }

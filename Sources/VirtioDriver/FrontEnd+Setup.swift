@@ -55,13 +55,13 @@ extension FrontEnd {
   ///
   /// - Parameters:
   ///   - index: of the vring: receiveq of pair n is 2n, its transmitq 2n + 1.
-  ///   - base: the avail index to begin with: what `stopRing` returned, or `nil` for `used.idx`, which is
-  ///     what QEMU takes when a back-end went away without a word (0 for a fresh ring).
+  ///   - base: where to begin: what `stopRing` returned, or `nil` for the oldest buffer that the device has
+  ///     not returned, which is what there is when a back-end went away without a word.
   public func setUpRing(
-    _ index: Int, _ ring: borrowing DriverRing, base: UInt16? = nil, enable: Bool = true
+    _ index: Int, _ ring: borrowing DriverRing, base: UInt32? = nil, enable: Bool = true
   ) throws(FrontEndError) {
     try setRingSize(index, UInt32(ring.size))
-    try setRingBase(index, UInt32(base ?? ring.usedIndex))
+    try setRingBase(index, base ?? ring.resumeBase)
     try setRingAddresses(index, ring)
     try setRingKick(index, ring.kickEvent.descriptor)
     try setRingCall(index, ring.callEvent.descriptor)
@@ -125,14 +125,17 @@ extension FrontEnd {
     try set(.setVringEnable, FrontEndMessage.words(UInt32(index), enabled ? 1 : 0))
   }
 
-  /// GET_VRING_BASE: stops the ring. Returns the avail index the back-end would have taken next.
-  public func stopRing(_ index: Int) throws(FrontEndError) -> UInt16 {
+  /// GET_VRING_BASE: stops the ring. Returns where the back-end would have gone on: a split ring's next avail
+  /// index; of a packed ring the next available position in bits 0–15 and the next used one in 16–31.
+  public func stopRing(_ index: Int) throws(FrontEndError) -> UInt32 {
     let reply = try call(
       FrontEndMessage(.getVringBase, payload: FrontEndMessage.words(UInt32(index), 0)))
-    guard let state = reply.state, state.index == UInt32(index), state.number <= 0xffff else {
+    guard let state = reply.state, state.index == UInt32(index),
+      features.contains(.ringPacked) || state.number <= 0xffff
+    else {
       throw .badReply(.getVringBase)
     }
-    return UInt16(state.number)
+    return state.number
   }
 
   /// NET_SET_MTU; needs NET_MTU.

@@ -113,6 +113,15 @@ public final class GuestMemory: @unchecked Sendable {
     try self.init([Layout(guestAddress: 0, length: length)])
   }
 
+  /// Brings every page in now; false when there are too few.
+  public func populate() -> Bool {
+    regions.allSatisfy { region in
+      // SAFETY: the region's mapping is as long as the region.
+      let result = unsafe clx_populate(region.mapping.base, region.length)
+      return result == 0 || result == -EINVAL || result == -ENOSYS  // before Linux 5.14
+    }
+  }
+
   /// The next free bytes of `region` (`nil`: of the first that has room), or `nil` when there are too few.
   ///
   /// - Parameter alignment: a power of two; holds for the guest physical address, and, as regions begin

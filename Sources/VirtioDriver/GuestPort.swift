@@ -36,8 +36,8 @@ public import Linux
   public private(set) var frontEnd: FrontEnd
   /// What was agreed upon.
   public var features: VirtioFeatures { frontEnd.features }
-  /// Avail indices that the stopped rings begin with, by vring; empty while they run.
-  public private(set) var bases: [UInt16] = []
+  /// Where the stopped rings go on (`FrontEnd.stopRing`), by vring; empty while they run.
+  public private(set) var bases: [UInt32] = []
 
   /// ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK (virtio v1.4, 2.1).
   static let driverOK: UInt8 = 15
@@ -131,7 +131,7 @@ public import Linux
   /// Stops every ring, as a guest that is paused or shut down: SET_VRING_ENABLE 0, GET_VRING_BASE.
   /// Buffers stay where they are.
   public func stop() throws(FrontEndError) {
-    var found: [UInt16] = []
+    var found: [UInt32] = []
     for index in 0..<2 * pairs.count {
       if features.contains(.protocolFeatures) { try frontEnd.enableRing(index, false) }
       found.append(try frontEnd.stopRing(index))
@@ -150,7 +150,8 @@ public import Linux
   }
 
   /// Attaches the rings as they are to a back-end on a new connection, as QEMU does when a back-end comes
-  /// back: each begins at its `used.idx`. The same features must be offered again (E102).
+  /// back: each begins with the oldest buffer that was not returned. The same features must be offered
+  /// again (E102).
   public func reconnect(_ newFrontEnd: FrontEnd) throws(FrontEndError) {
     let agreed = features
     newFrontEnd.timeout = options.timeout
@@ -160,7 +161,7 @@ public import Linux
     try start(bases: nil)
   }
 
-  private func start(bases from: [UInt16]?) throws(FrontEndError) {
+  private func start(bases from: [UInt32]?) throws(FrontEndError) {
     try frontEnd.setFeatures()
     try frontEnd.shareMemory(memory)
     for (index, pair) in pairs.enumerated() {
@@ -198,7 +199,7 @@ public import Linux
     in memory: GuestMemory, _ options: Options, _ features: VirtioFeatures
   ) throws(FrontEndError) -> QueuePair {
     let last = memory.regions.count - 1
-    var ringOptions = DriverRing.Options(eventIndex: features.contains(.eventIdx))
+    var ringOptions = DriverRing.Options(features)
     let receiveq = try ring(in: memory, options.ringSize, ringOptions)
     if features.contains(.indirectDesc) {
       ringOptions.tableEntries = max(options.transmitLayout.segments, 8)
@@ -220,7 +221,9 @@ public import Linux
   private static func ring(
     in memory: GuestMemory, _ size: Int, _ options: DriverRing.Options
   ) throws(FrontEndError) -> DriverRing {
-    guard let parts = RingParts(size: size, in: memory, region: 0) else { throw .memory }
+    guard let parts = RingParts(size: size, packed: options.packed, in: memory, region: 0) else {
+      throw .memory
+    }
     do throws(SystemError) {
       if let ring = try DriverRing(size: size, parts: parts, in: memory, options: options) {
         return ring

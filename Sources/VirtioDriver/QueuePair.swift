@@ -2,7 +2,7 @@ public import Linux
 
 /// A receiveq and a transmitq with a buffer for every descriptor, as a simple driver keeps them.
 ///
-/// Buffer `h` of a queue belongs to descriptor `h`: the receiveq's are all posted, the transmitq's are
+/// Buffer `t` of a queue belongs to token `t`: the receiveq's are all posted, the transmitq's are
 /// filled when a frame is sent. One thread at a time per pair.
 @safe public final class QueuePair: @unchecked Sendable {
   /// What the pair has done and seen.
@@ -51,10 +51,6 @@ public import Linux
   let transmitBuffers: GuestBuffer
   let receiveLength: Int
   let transmitLength: Int
-  /// Buffers that the frame being received in a burst still has.
-  var continuation = 0
-  /// The transmit buffers hold templates, for bursts.
-  var templateLength: Int?
 
   init(
     receiveq: consuming DriverRing, transmitq: consuming DriverRing, receiveBuffers: GuestBuffer,
@@ -73,9 +69,9 @@ public import Linux
     self.transmitq.disableInterrupts()
     self.receiveq.prime(
       pool: receivePool, length: UInt32(receiveLength), writable: true)
-    while let head = self.receiveq.nextHead {
+    while let token = self.receiveq.nextToken {
       _ = self.receiveq.pop()
-      self.receiveq.repost(head)
+      self.receiveq.repost(token)
     }
     self.receiveq.publish()
   }
@@ -113,15 +109,14 @@ public import Linux
   /// Puts a frame in the transmitq; `flush` shows it to the device.
   public func enqueue(_ frame: [UInt8], header: NetHeader = NetHeader()) -> Bool {
     precondition(frame.count <= maxFrameLength, "a frame longer than a transmit buffer")
-    templateLength = nil
     reclaim()
     let parts = max(1, min(layout.segments, frame.count + 1))
     let needed = layout.indirect ? 1 : parts
-    guard let head = transmitq.nextHead, transmitq.freeCount >= needed else {
+    guard let token = transmitq.nextToken, transmitq.freeCount >= needed else {
       statistics.refused += 1
       return false
     }
-    let buffer = transmitBuffers.slice(Int(head) * transmitLength, transmitLength)
+    let buffer = transmitBuffers.slice(Int(token) * transmitLength, transmitLength)
     buffer.write(header.bytes(length: headerLength))
     buffer.write(frame, at: headerLength)
     let added: UInt16?
@@ -133,7 +128,7 @@ public import Linux
         readable: cut(buffer, frame.count, parts),
         layout: layout.indirect ? .indirect(after: 0) : .direct)
     }
-    precondition(added == head)
+    precondition(added == token)
     statistics.sentFrames += 1
     statistics.sentBytes += frame.count
     return true

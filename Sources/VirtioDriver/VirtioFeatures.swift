@@ -35,6 +35,21 @@ public struct VirtioFeatures: OptionSet, Hashable, Sendable {
   public static let ringPacked = VirtioFeatures(bit: 34)
   public static let inOrder = VirtioFeatures(bit: 35)
 
+  /// The features by the specification's names where they have one here, else by their bits.
+  public var names: String {
+    let known: [(VirtioFeatures, String)] = [
+      (.mrgRxbuf, "VIRTIO_NET_F_MRG_RXBUF"), (.mq, "VIRTIO_NET_F_MQ"),
+      (.indirectDesc, "VIRTIO_F_INDIRECT_DESC"), (.eventIdx, "VIRTIO_F_EVENT_IDX"),
+      (.protocolFeatures, "VHOST_USER_F_PROTOCOL_FEATURES"), (.version1, "VIRTIO_F_VERSION_1"),
+      (.ringPacked, "VIRTIO_F_RING_PACKED"), (.inOrder, "VIRTIO_F_IN_ORDER"),
+    ]
+    return (0..<64).compactMap { (bit: UInt64) -> String? in
+      let one = VirtioFeatures(rawValue: 1 << bit)
+      if !contains(one) { return nil }
+      return known.first { $0.0 == one }?.1 ?? "feature bit \(bit)"
+    }.joined(separator: ", ")
+  }
+
   /// What a plain driver of today wants.
   public static let usual: VirtioFeatures = [
     .version1, .mrgRxbuf, .eventIdx, .indirectDesc, .mq, .protocolFeatures,

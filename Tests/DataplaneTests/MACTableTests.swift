@@ -1,9 +1,16 @@
+import Linux
 import Testing
 
 @testable import Dataplane
 
 @Suite struct MACTableTests {
   private let arena = Arena(node: 0, allowHuge: false)
+
+  private let hints: MACTable.Hints
+
+  init() throws {
+    hints = MACTable.Hints(try arena.allocate(bytes: MACTable.Hints.byteCount))
+  }
 
   private func table(_ entries: Int = 1024) throws -> MACTable {
     let capacity = MACTable.capacity(for: entries)
@@ -21,27 +28,27 @@ import Testing
 
   @Test func learnsLooksUpMovesAndForgets() throws {
     let table = try table()
-    #expect(table.port(of: mac(1)) == -1)
-    #expect(table.learn(mac(1), port: 3, now: 0) == .learned)
-    #expect(table.learn(mac(1), port: 3, now: 0) == .nothing)
-    #expect(table.learn(mac(1), port: 3, now: 1) == .refreshed)
-    #expect(table.port(of: mac(1)) == 3)
-    #expect(table.learn(mac(1), port: 1023, now: 1) == .moved)
-    #expect(table.port(of: mac(1)) == 1023)
+    #expect(table.port(of: mac(1), hints) == -1)
+    #expect(table.learn(mac(1), port: 3, now: 0, hints) == .learned)
+    #expect(table.learn(mac(1), port: 3, now: 0, hints) == .nothing)
+    #expect(table.learn(mac(1), port: 3, now: 1, hints) == .refreshed)
+    #expect(table.port(of: mac(1), hints) == 3)
+    #expect(table.learn(mac(1), port: 1023, now: 1, hints) == .moved)
+    #expect(table.port(of: mac(1), hints) == 1023)
     #expect(table.flush(port: 3) == 0)
     #expect(table.flush(port: 1023) == 1)
-    #expect(table.port(of: mac(1)) == -1)
+    #expect(table.port(of: mac(1), hints) == -1)
   }
 
   @Test("Silent addresses end after `lifetime` stamps, heard ones stay, over the stamp's wrap")
   func ages() throws {
     let table = try table()
     for round in 0..<200 {
-      _ = table.learn(mac(1), port: 1, now: table.now)
-      if round % 40 == 0 { _ = table.learn(mac(2), port: 2, now: table.now) }
+      _ = table.learn(mac(1), port: 1, now: table.now, hints)
+      if round % 40 == 0 { _ = table.learn(mac(2), port: 2, now: table.now, hints) }
       let age = round % 40
-      #expect(table.port(of: mac(1)) == 1)
-      #expect(table.port(of: mac(2)) == (age < 32 ? 2 : -1), "round \(round)")
+      #expect(table.port(of: mac(1), hints) == 1)
+      #expect(table.port(of: mac(2), hints) == (age < 32 ? 2 : -1), "round \(round)")
       let removed = table.age()
       #expect(removed == (age == 31 ? 1 : 0), "round \(round)")
     }
@@ -50,8 +57,8 @@ import Testing
   @Test("It holds nearly as many as it has room for")
   func fills() throws {
     let table = try table(1024)
-    for number in 0..<900 { _ = table.learn(mac(number), port: number % 1000, now: 0) }
-    let missing = (0..<900).count { table.port(of: mac($0)) != $0 % 1000 }
+    for number in 0..<900 { _ = table.learn(mac(number), port: number % 1000, now: 0, hints) }
+    let missing = (0..<900).count { table.port(of: mac($0), hints) != $0 % 1000 }
     #expect(missing < 10, "two choices of eight slots hold nearly nine tenths")
     #expect(table.entries().count >= 890)
   }
@@ -59,14 +66,52 @@ import Testing
   @Test("When it is full the longest unseen makes room, and the table does not grow")
   func evicts() throws {
     let table = try table(1024)
-    for number in 0..<20_000 { _ = table.learn(mac(number), port: 1, now: 0) }
+    for number in 0..<20_000 { _ = table.learn(mac(number), port: 1, now: 0, hints) }
     let count = table.entries().count
     #expect(count <= table.capacity && count > table.capacity / 2)
     // A hundred newer ones, then a flood of as new ones: of two ages the older goes first.
-    for number in 100_000..<100_100 { _ = table.learn(mac(number), port: 2, now: 5) }
-    for number in 200_000..<200_300 { _ = table.learn(mac(number), port: 3, now: 5) }
-    let kept = (100_000..<100_100).count { table.port(of: mac($0)) == 2 }
+    for number in 100_000..<100_100 { _ = table.learn(mac(number), port: 2, now: 5, hints) }
+    for number in 200_000..<200_300 { _ = table.learn(mac(number), port: 3, now: 5, hints) }
+    let kept = (100_000..<100_100).count { table.port(of: mac($0), hints) == 2 }
     #expect(kept >= 95)
+  }
+
+  @Test("A worker's hint never outlives what it points to: addresses that move, go and come back")
+  func staleHints() throws {
+    let table = try table(64)
+    let other = MACTable.Hints(try arena.allocate(bytes: MACTable.Hints.byteCount))
+    _ = table.learn(mac(1), port: 1, now: 0, hints)
+    #expect(table.port(of: mac(1), other) == 1)
+    // Moved by one worker, seen by the other.
+    _ = table.learn(mac(1), port: 2, now: 0, hints)
+    #expect(table.port(of: mac(1), other) == 2)
+    _ = table.flush(port: 2)
+    #expect(table.port(of: mac(1), other) == -1 && table.port(of: mac(1), hints) == -1)
+    // Its slot may be another's now.
+    for number in 2..<200 { _ = table.learn(mac(number), port: 3, now: 1, other) }
+    #expect(table.port(of: mac(1), hints) == -1)
+    _ = table.learn(mac(1), port: 4, now: 2, other)
+    #expect(table.port(of: mac(1), hints) == 4)
+  }
+
+  @Test("Workers that learn the same addresses at the same moment leave one entry of each")
+  func sameAddressTwice() throws {
+    let table = try table(1024)
+    let threads = try (0..<4).map { worker in
+      let hints = MACTable.Hints(try arena.allocate(bytes: MACTable.Hints.byteCount))
+      return try Linux.Thread(name: "learner") {
+        for round in 0..<400 {
+          for number in 0..<40 {
+            let mac = MACAddress([2, 0, 0, 0, UInt8(round % 250), UInt8(number)])
+            _ = table.learn(mac, port: worker, now: 1, hints)
+          }
+        }
+      }
+    }
+    for thread in threads { thread.join() }
+    let entries = table.entries()
+    let slots = table.remove { _ in true }
+    #expect(slots == entries.count)
   }
 
   @Test func addressesReadAsTheyAreWritten() {

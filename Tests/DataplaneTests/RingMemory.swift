@@ -35,7 +35,7 @@ final class RingMemory {
   }
 
   func setup(
-    base: UInt16 = 0, eventIndex: Bool = false, indirect: Bool = true, mergeable: Bool = true,
+    base: UInt32 = 0, eventIndex: Bool = false, indirect: Bool = true, mergeable: Bool = true,
     version1: Bool = true, enabled: Bool = true, call: OwnedFD? = nil
   ) -> RingSetup {
     RingSetup(
@@ -122,8 +122,8 @@ final class Bench {
   let burst: Burst
   let counters: Counters
 
-  init() throws {
-    burst = try Burst(arena: arena)
+  init(vectors: Bool = true) throws {
+    burst = try Burst(arena: arena, vectors: vectors)
     counters = Counters(try arena.allocate(bytes: Counters.byteCount))
   }
 
@@ -131,33 +131,48 @@ final class Bench {
     try SplitQueue(setup ?? memory.setup(), memory: memory.memory, counters: counters)
   }
 
+  /// Takes a burst and judges it, as a worker does. Returns the frames taken, and the bytes of those that live.
+  func gather(_ queue: inout some Virtqueue) -> (frames: Int, bytes: Int) {
+    gathered = queue.gather(burst)
+    if gathered.frames == 0 { return (0, 0) }
+    let judged = burst.judge(&gathered, headerSize: queue.headerSize, counters)
+    return (gathered.frames, judged.bytes)
+  }
+
+  /// What the last `gather` found.
+  private(set) var gathered = Gathered()
+
+  func isDropped(_ index: Int) -> Bool { gathered.dropped >> UInt64(index) & 1 != 0 }
+
+  /// Delivers frames 0 ..< `count` of the burst.
+  func deliver(_ queue: inout some Virtqueue, count: Int = 1, limit: UInt32 = 65_550) -> Delivered {
+    queue.deliver(burst, burst.natural, count, limit: limit)
+  }
+
   /// Makes frame `index` of the burst a view of private bytes.
-  func hold(_ bytes: [UInt8], at index: Int, next: UInt16 = Frame.end) {
+  func hold(_ bytes: [UInt8], at index: Int) {
     let copy = UnsafeMutableRawPointer.allocate(byteCount: bytes.count + 16, alignment: 64)
     bytes.withUnsafeBytes { copy.copyMemory(from: $0.baseAddress!, byteCount: bytes.count) }
-    var frame = Frame()
-    frame.header.first = copy.loadUnaligned(as: UInt64.self)
-    frame.header.second = copy.loadUnaligned(fromByteOffset: 8, as: UInt64.self)
-    frame.contiguous = UInt(bitPattern: copy)
-    frame.length = UInt32(bytes.count)
-    frame.next = next
-    burst.frames[index] = frame
+    burst.headers[index] = EthernetHeader(
+      first: copy.loadUnaligned(as: UInt64.self),
+      second: copy.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+    burst.addresses[index] = UInt(bitPattern: copy)
+    burst.lengths[index] = UInt32(bytes.count)
   }
 
   /// The bytes of a gathered frame, as delivery would read them.
   func bytes(_ index: Int) -> [UInt8] {
-    let frame = burst.frames[index]
-    var result: [UInt8] = []
-    if let base = UnsafeRawPointer(bitPattern: frame.contiguous) {
-      result = (0..<Int(frame.length)).map { base.load(fromByteOffset: $0, as: UInt8.self) }
-    } else {
-      for piece in 0..<Int(frame.segmentCount) {
-        let segment = burst.segments[Int(frame.firstSegment) + piece]
-        let base = UnsafeRawPointer(bitPattern: segment.base)!
-        result += (0..<Int(segment.length)).map { base.load(fromByteOffset: $0, as: UInt8.self) }
+    if let base = UnsafeRawPointer(bitPattern: burst.addresses[index]) {
+      return (0..<Int(burst.lengths[index])).map {
+        base.load(fromByteOffset: $0, as: UInt8.self)
       }
     }
-    return result
+    let pieces = burst.pieces[index]
+    return (0..<Int(pieces.count)).flatMap { piece in
+      let segment = burst.segments[Int(pieces.first) + piece]
+      let base = UnsafeRawPointer(bitPattern: segment.base)!
+      return (0..<Int(segment.length)).map { base.load(fromByteOffset: $0, as: UInt8.self) }
+    }
   }
 }
 

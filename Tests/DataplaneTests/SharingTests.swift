@@ -18,7 +18,8 @@ import Testing
       var queue = PortRecord.Queue(
         memory: try arena.allocate(bytes: PortRecord.Queue.byteCount))
       if index % 2 == 0, running.contains(index / 2) {
-        queue.ring = .init(queue: block, setup: ring.setup(), memory: ring.memory, worker: 0)
+        queue.ring = .init(
+          queue: .split(block), setup: ring.setup(), memory: ring.memory, worker: 0)
       }
       queues.append(queue)
     }

@@ -17,13 +17,23 @@ extension EndToEnd {
 
     @Test(
       "10 million frames of 64 to 1518 bytes between two ports, every one accounted for",
-      arguments: [",in_order=0", ",in_order=0,mrg_rxbuf=0"])
+      arguments: [
+        ",in_order=0", ",in_order=0,mrg_rxbuf=0", ",in_order=1", ",in_order=1,mrg_rxbuf=0",
+        ",packed_vq=1,in_order=0", ",packed_vq=1,in_order=0,mrg_rxbuf=0",
+        ",packed_vq=1,in_order=1", ",packed_vq=1,in_order=1,mrg_rxbuf=0",
+      ])
     func tenMillion(device: String) throws {
       let scratch = try Scratch()
       let daemon = try daemon(in: scratch)
       let guest = try Testpmd(
         "both", sockets: ["a", "b"].map { scratch.file("\($0).sock") }, addresses: addresses,
         peers: addresses.reversed(), mode: "mac", device: device, in: scratch)
+
+      for name in ["a", "b"] {
+        let features = try daemon.port(name).vhostUser?.features ?? []
+        #expect(features.contains("VIRTIO_F_RING_PACKED") == device.contains("packed_vq=1"))
+        #expect(features.contains("VIRTIO_F_IN_ORDER") == device.contains("in_order=1"))
+      }
 
       // Each port sends what it receives back to the other: frames circulate until there were enough.
       let total: UInt64 = 10_000_000

@@ -67,6 +67,9 @@ extension EndToEnd {
         "mrg_rxbuf=off",
         "disable-modern=on,mrg_rxbuf=off,event_idx=off",
         "indirect_desc=off,event_idx=off",
+        "packed=on",
+        "packed=on,mrg_rxbuf=off,event_idx=off",
+        "packed=on,indirect_desc=off",
         "csum=off,guest_csum=off,gso=off,host_tso4=off,host_tso6=off,guest_tso4=off,guest_tso6=off",
       ])
     func features(_ properties: String) throws {
@@ -77,6 +80,8 @@ extension EndToEnd {
       let vm2 = try Guest("vm2", number: 2, in: scratch)
       try vm1.awaitBoot()
       try vm2.awaitBoot()
+      let features = try daemon.port("vm1").vhostUser?.features ?? []
+      #expect(features.contains("VIRTIO_F_RING_PACKED") == properties.contains("packed=on"))
       try vm1.ping("192.0.2.2")
       try vm2.ping("2001:db8::1")
       // Large segments one way and the other: the switch makes up for what a driver lacks.

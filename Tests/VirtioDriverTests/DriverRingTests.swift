@@ -3,13 +3,15 @@ import Testing
 
 @testable import VirtioDriver
 
-private func makeRing(
-  _ size: Int, _ memory: GuestMemory, eventIndex: Bool = false, tables: Int = 0
+func makeRing(
+  _ size: Int, _ memory: GuestMemory, eventIndex: Bool = false, tables: Int = 0,
+  packed: Bool = false, inOrder: Bool = false
 ) throws -> DriverRing {
-  let parts = try #require(RingParts(size: size, in: memory))
+  let parts = try #require(RingParts(size: size, packed: packed, in: memory))
   let ring = try DriverRing(
     size: size, parts: parts, in: memory,
-    options: .init(eventIndex: eventIndex, tableEntries: tables))
+    options: .init(
+      eventIndex: eventIndex, tableEntries: tables, packed: packed, inOrder: inOrder))
   guard let ring else { throw FrontEndError.memory }
   return ring
 }
@@ -164,7 +166,7 @@ private func makeRing(
     #expect(ring.nextUsed() == .init(token: token, length: 10))
     #expect(ring.violations == 3)
     ring.reset()
-    #expect(ring.freeCount == 8 && ring.usedIndex == 0 && ring.nextHead == 0)
+    #expect(ring.freeCount == 8 && ring.usedIndex == 0 && ring.nextToken == 0)
   }
 
   @Test("Bursts: reserve, post, take, repost, release")
@@ -232,7 +234,7 @@ private func makeRing(
     var returned = 0
     let deadline = Deadline(milliseconds: 30_000)
     while returned < total, !deadline.isOver {
-      while sent < UInt64(total), let head = ring.nextHead {
+      while sent < UInt64(total), let head = ring.nextToken {
         let buffer = buffers.slice(64 * Int(head), 64)
         buffer.write(FrontEndMessage.words(sent))
         _ = ring.add(buffer.segment, writable: false)

@@ -14,7 +14,7 @@ final class FakeBackend: @unchecked Sendable {
 
   struct Ring {
     var size = 0
-    var base: UInt16 = 0
+    var base: UInt32 = 0
     var descriptors: UInt64 = 0
     var used: UInt64 = 0
     var avail: UInt64 = 0
@@ -33,7 +33,7 @@ final class FakeBackend: @unchecked Sendable {
 
   /// Read when the thread has ended.
   private(set) var log: [Recorded] = []
-  var offered = VirtioFeatures.usual
+  var offered = VirtioFeatures.usual.union([.ringPacked, .inOrder])
   var offeredProtocol = VhostUserFeatures.usual
   /// Acknowledgements other than zero, and requests that are not answered at all.
   var refuses: [FrontEndRequest: UInt64] = [:]
@@ -87,12 +87,12 @@ final class FakeBackend: @unchecked Sendable {
     case .getProtocolFeatures: answer = FrontEndMessage.words(offeredProtocol.rawValue)
     case .getQueueNum: answer = FrontEndMessage.words(8 as UInt64)
     case .getVringBase:
-      answer = FrontEndMessage.words(index, UInt32(rings[Int(index)].device?.lastAvail ?? 0))
+      answer = FrontEndMessage.words(index, rings[Int(index)].device?.base ?? 0)
       rings[Int(index)].device = nil
     case .setFeatures: accepted = VirtioFeatures(rawValue: message.word64!)
     case .setMemTable: map(message)
     case .setVringNum: rings[Int(index)].size = Int(number)
-    case .setVringBase: rings[Int(index)].base = UInt16(number)
+    case .setVringBase: rings[Int(index)].base = number
     case .setVringAddr:
       let ring = Int(FrontEndMessage.load(message.payload, at: 0) as UInt32)
       rings[ring].descriptors = FrontEndMessage.load(message.payload, at: 8)
@@ -132,7 +132,9 @@ final class FakeBackend: @unchecked Sendable {
       let region = regions.first { address &- $0.user < $0.length }!
       return region.mapping.base + Int(address - region.user)
     }
-    return ReferenceDevice(
+    let kind =
+      accepted.contains(.ringPacked) ? PackedReferenceDevice.self : ReferenceDevice.self
+    return kind.init(
       size: ring.size, descriptors: user(ring.descriptors), avail: user(ring.avail),
       used: user(ring.used), eventIndex: accepted.contains(.eventIdx), base: ring.base,
       call: ring.call

@@ -5,8 +5,9 @@ import Synchronization
 
 /// A split-ring device, naive and obviously correct: one chain at a time, nothing cached, every address
 /// translated anew. It shares no code with the driver but the descriptor's layout.
-final class ReferenceDevice {
+class ReferenceDevice {
   struct Chain {
+    /// What the used entry names: the head, or the buffer id of a packed ring.
     var head: UInt16
     var readable: [Segment] = []
     var writable: [Segment] = []
@@ -25,9 +26,9 @@ final class ReferenceDevice {
   var usedIndex: UInt16
   var interrupts = 0
 
-  init(
+  required init(
     size: Int, descriptors: UnsafeMutableRawPointer, avail: UnsafeMutableRawPointer,
-    used: UnsafeMutableRawPointer, eventIndex: Bool, base: UInt16 = 0, call: OwnedFD? = nil,
+    used: UnsafeMutableRawPointer, eventIndex: Bool, base: UInt32 = 0, call: OwnedFD? = nil,
     translate: @escaping (UInt64, Int) -> UnsafeMutableRawPointer
   ) {
     self.size = size
@@ -37,7 +38,7 @@ final class ReferenceDevice {
     self.eventIndex = eventIndex
     self.translate = translate
     self.call = call
-    lastAvail = base
+    lastAvail = UInt16(truncatingIfNeeded: base)
     usedIndex = 0
     usedIndex = ReferenceDevice.word(used, 2).pointee.load(ordering: .relaxed)
   }
@@ -47,7 +48,8 @@ final class ReferenceDevice {
     self.init(
       size: ring.size, descriptors: ring.parts.descriptors.pointer,
       avail: ring.parts.avail.pointer, used: ring.parts.used.pointer,
-      eventIndex: ring.options.eventIndex, call: ring.callEvent.descriptor
+      eventIndex: ring.options.eventIndex,
+      base: ring.options.packed ? PackedReferenceDevice.fresh : 0, call: ring.callEvent.descriptor
     ) { address, length in
       memory.buffer(at: address, length: length)!.pointer
     }
@@ -63,6 +65,9 @@ final class ReferenceDevice {
     ReferenceDevice.word(avail, 2).pointee.load(ordering: .acquiring)
   }
 
+  /// Where a device that goes on here begins.
+  var base: UInt32 { UInt32(lastAvail) }
+
   /// The next available chain, walked by the book (2.7.5).
   func next() -> Chain? {
     if availIndex == lastAvail { return nil }
@@ -74,7 +79,7 @@ final class ReferenceDevice {
     return chain
   }
 
-  private func walk(_ table: UnsafeMutableRawPointer, _ first: Int, _ chain: inout Chain) {
+  func walk(_ table: UnsafeMutableRawPointer, _ first: Int, _ chain: inout Chain) {
     var index = first
     while true {
       let at = table + 16 * index
@@ -128,6 +133,13 @@ final class ReferenceDevice {
     entry.storeBytes(of: head, as: UInt32.self)
     (entry + 4).storeBytes(of: UInt32(length), as: UInt32.self)
     usedIndex &+= 1
+  }
+
+  /// Writes one used entry for several chains, as IN_ORDER allows (2.7.9): that of the last.
+  func completeTogether(_ heads: [UInt16], _ length: Int) {
+    guard let last = heads.last else { return }
+    complete(UInt32(last), length)
+    usedIndex &+= UInt16(heads.count - 1)
   }
 
   /// Shows the used entries and interrupts by the book (2.7.7.2).

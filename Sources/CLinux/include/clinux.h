@@ -6,12 +6,16 @@
 #ifndef CLINUX_H
 #define CLINUX_H
 
+#include <errno.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/types.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #define CLINUX_INLINE                                                         \
   static inline __attribute__((always_inline, swift_attr("@_noLocks"),        \
@@ -44,7 +48,13 @@ CLINUX_INLINE void clx_prefetch_read(const void *address) {
 }
 
 CLINUX_INLINE void clx_prefetch_write(void *address) {
+#if defined(__x86_64__)
+  // The builtin asks for a shared line unless the whole build is for processors with this instruction. Those
+  // without it do nothing.
+  __asm__ volatile("prefetchw %0" : : "m"(*(char *)address));
+#else
   __builtin_prefetch(address, 1, 3);
+#endif
 }
 
 // ---- Bytes that another party may be changing ---------------------------------------------------------
@@ -63,6 +73,31 @@ CLINUX_INLINE uint64_t clx_fetch64(const void *address) {
 }
 
 CLINUX_INLINE uint8_t clx_fetch8(const void *address) { return *(const volatile uint8_t *)address; }
+
+// ---- What a worker calls ------------------------------------------------------------------------------
+//
+// Here, where it can be said of them that they take no lock of this process and allocate nothing.
+
+/// memcpy(3).
+CLINUX_INLINE void clx_copy(void *to, const void *from, size_t length) { memcpy(to, from, length); }
+/// memmove(3).
+CLINUX_INLINE void clx_move(void *to, const void *from, size_t length) { memmove(to, from, length); }
+
+CLINUX_INLINE ssize_t clx_read(int fd, void *bytes, size_t length) {
+  ssize_t count = read(fd, bytes, length);
+  return count < 0 ? -errno : count;
+}
+
+CLINUX_INLINE ssize_t clx_writev(int fd, const struct iovec *vectors, int count) {
+  ssize_t written = writev(fd, vectors, count);
+  return written < 0 ? -errno : written;
+}
+
+/// Adds one to an eventfd. A full counter is left as it is, which its reader sees all the same.
+CLINUX_INLINE void clx_eventfd_signal(int fd) {
+  uint64_t one = 1;
+  if (write(fd, &one, sizeof one) < 0) return;
+}
 
 // ---- File descriptors -------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
   case headerTooShort
   /// Shorter than an Ethernet header: 14 bytes.
   case runt
-  /// Longer than any frame may be: `Frame.maximumLength`.
+  /// Longer than any frame may be: `Burst.maximumLength`.
   case oversize
   /// The virtio-net header asks for an offload that was not negotiated (5.1.9.2.2).
   case offloadNotNegotiated
@@ -89,11 +89,14 @@ public enum QueueFault: UInt64, CaseIterable, Sendable {
   case headOutOfRange
   /// The TAP interface was deleted.
   case deviceGone
+  /// A chain of a packed ring goes on into a descriptor that is not available, or beyond the ring (2.8.6).
+  case chainWithoutEnd
 
   public var explanation: String {
     switch self {
     case .availIndexJump: "avail.idx moved by more than the ring has entries"
     case .headOutOfRange: "the avail ring names a descriptor beyond the table"
+    case .chainWithoutEnd: "a chain of a packed ring has no end among the available descriptors"
     case .deviceGone: "the interface was deleted"
     }
   }

@@ -13,6 +13,12 @@ struct EthernetHeader {
   /// Bytes 8 to 15: the rest of the source, the type, two bytes of payload.
   var second: UInt64 = 0
 
+  /// Zero when both addresses are those of `other`.
+  @inline(always)
+  func difference(from other: EthernetHeader) -> UInt64 {
+    (first ^ other.first) | (UInt64(littleEndian: second ^ other.second) & 0xFFFF_FFFF)
+  }
+
   @inline(always)
   var destination: MACAddress { MACAddress(word: UInt64(littleEndian: first)) }
 

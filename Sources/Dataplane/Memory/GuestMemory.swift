@@ -1,3 +1,4 @@
+internal import CVector
 public import Linux
 
 /// A region of guest memory as a front-end shared it and this process mapped it.
@@ -68,10 +69,35 @@ public struct MappedRegion: Sendable {
     var start: UInt64
     var size: UInt64
     var host: UInt
+
+    /// Whether `length` bytes from guest physical `address` lie inside the region. Written so that nothing
+    /// can wrap: offset < size is known before it is subtracted.
+    @inline(always)
+    func covers(_ address: UInt64, _ length: UInt32) -> Bool {
+      let offset = address &- start
+      return offset < size && UInt64(length) <= size &- offset
+    }
+
+    /// The region as vector code sees it.
+    @inline(always)
+    var vector: cvx_region { cvx_region(start: start, size: size, host: UInt64(host)) }
+
+    /// The address here of a guest physical address that the region covers.
+    @inline(always)
+    func place(_ address: UInt64) -> UInt {
+      host &+ UInt(truncatingIfNeeded: address &- start)
+    }
   }
 
   let entries: UnsafeMutablePointer<Entry>
   let count: Int
+
+  /// The region that a hint names, for a loop that keeps it in registers.
+  @inline(always)
+  func lookup(hint: Int) -> Entry {
+    // SAFETY: `hint` is 0 or an index that `find` returned; a table has at least one entry.
+    unsafe entries[hint]
+  }
 
   /// The address here of guest physical `address`, when `length` bytes from it lie inside one region;
   /// otherwise `nil`. CVE-2018-1059 is what comes of checking only the first byte.
@@ -79,13 +105,9 @@ public struct MappedRegion: Sendable {
   /// - Parameter hint: index of the region that was hit last; most addresses hit it again.
   @inline(always)
   func translate(_ address: UInt64, _ length: UInt32, hint: inout Int) -> UnsafeMutableRawPointer? {
-    // SAFETY: `hint` is 0 or an index that `find` returned; a table has at least one entry.
-    let entry = unsafe entries[hint]
-    let offset = address &- entry.start
-    // Written so that nothing can wrap: offset < size is known before it is subtracted.
-    if offset < entry.size, UInt64(length) <= entry.size &- offset {
-      return unsafe UnsafeMutableRawPointer(
-        bitPattern: entry.host &+ UInt(truncatingIfNeeded: offset))
+    let entry = lookup(hint: hint)
+    if entry.covers(address, length) {
+      return unsafe UnsafeMutableRawPointer(bitPattern: entry.place(address))
     }
     return unsafe find(address, length, hint: &hint)
   }
@@ -97,11 +119,9 @@ public struct MappedRegion: Sendable {
     var index = 0
     while index < count {
       let entry = unsafe entries[index]
-      let offset = address &- entry.start
-      if offset < entry.size, UInt64(length) <= entry.size &- offset {
+      if entry.covers(address, length) {
         hint = index
-        return unsafe UnsafeMutableRawPointer(
-          bitPattern: entry.host &+ UInt(truncatingIfNeeded: offset))
+        return unsafe UnsafeMutableRawPointer(bitPattern: entry.place(address))
       }
       index &+= 1
     }

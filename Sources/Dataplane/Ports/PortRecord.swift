@@ -22,16 +22,14 @@ internal import Synchronization
 
   /// A running ring, and what must stay alive for as long as it runs.
   @safe final class RingRecord {
-    let queue: UnsafeMutablePointer<SplitQueue>
+    let queue: VirtqueuePointer
     let setup: RingSetup
     let memory: GuestMemory
     /// Worker that polls it; for a receiveq the one its memory was chosen by.
     let worker: Int
 
-    init(
-      queue: UnsafeMutablePointer<SplitQueue>, setup: RingSetup, memory: GuestMemory, worker: Int
-    ) {
-      unsafe self.queue = unsafe queue
+    init(queue: VirtqueuePointer, setup: RingSetup, memory: GuestMemory, worker: Int) {
+      self.queue = queue
       self.setup = setup
       self.memory = memory
       self.worker = worker
@@ -50,7 +48,7 @@ internal import Synchronization
   var queues: [Queue]
   let tap: Tap?
   /// Bytes of the longest untagged frame the port takes.
-  var frameLimit = Frame.maximumLength
+  var frameLimit = Burst.maximumLength
 
   init(pairs: Int, queues: [Queue], tap: Tap?) {
     self.pairs = pairs
@@ -64,12 +62,12 @@ internal import Synchronization
       let queue = queues[2 * pair + 1]
       if let tap {
         guard tap.workers[pair] == worker else { return nil }
-        return unsafe Plan.Source(
+        return Plan.Source(
           ring: nil, tap: tapQueue(tap, pair), counters: queue.counters, port: UInt16(port),
           pair: UInt16(pair), discards: false)
       }
       guard let ring = queue.ring, ring.worker == worker else { return nil }
-      return unsafe Plan.Source(
+      return Plan.Source(
         ring: ring.queue, tap: PortRecord.noTap, counters: queue.counters, port: UInt16(port),
         pair: UInt16(pair), discards: !ring.setup.enabled)
     }

@@ -18,65 +18,60 @@ internal import Glibc
   /// Bytes of the virtio-net header.
   let headerSize: Int
 
-  /// Reads what is there into `buffer`, at most `burst` frames. Returns their number and bytes; a frame too
-  /// short for an Ethernet header counts as dropped.
+  /// Reads what is there into `buffer`, at most `burst` frames, as plain ones: the virtio-net header lies right
+  /// before the frame.
   func gather(
     _ burst: Burst, _ buffer: UnsafeMutableRawPointer, _ counters: Counters
-  ) -> (frames: Int, bytes: Int) {
-    var taken = 0
-    var bytes = 0
-    while taken < TapQueue.burst {
-      let data = unsafe buffer + (taken &* TapQueue.stride &+ TapQueue.frameOffset)
+  ) -> Gathered {
+    var gathered = Gathered()
+    while gathered.frames < TapQueue.burst {
+      let index = gathered.frames
+      let data = unsafe buffer + (index &* TapQueue.stride &+ TapQueue.frameOffset)
       // SAFETY: a place has room for the header before `data` and the longest frame behind it.
-      let count = unsafe read(
+      let count = unsafe clx_read(
         descriptor, data - headerSize, TapQueue.stride &- TapQueue.frameOffset &+ headerSize)
       if count <= 0 {
         // What a deleted interface answers; nothing will ever come from it again.
-        if count < 0, errno == EBADFD { counters.setFault(.deviceGone) }
+        if count == -Int(EBADFD) { counters.setFault(.deviceGone) }
         break
       }
+      gathered.frames &+= 1
       let length = count &- headerSize
-      let frame = unsafe burst.frames + taken
-      taken &+= 1
       if length < EthernetHeader.held {
         // Linux pads what it sends to 60 bytes, so nothing shorter is worth a path of its own.
         counters.drop(.runt)
-        unsafe frame.pointee.destination = Frame.dropped
+        gathered.dropped |= 1 &<< UInt64(index)
         continue
       }
-      bytes &+= length
-      unsafe frame.pointee.header.first = clx_fetch64(data)
-      unsafe frame.pointee.header.second = clx_fetch64(data + 8)
-      unsafe frame.pointee.contiguous = UInt(bitPattern: data)
-      unsafe frame.pointee.length = UInt32(truncatingIfNeeded: length)
-      unsafe frame.pointee.destination = 0
+      unsafe burst.addresses[index] = UInt(bitPattern: data)
+      unsafe burst.lengths[index] = UInt32(truncatingIfNeeded: length)
     }
-    return (taken, bytes)
+    return gathered
   }
 
-  /// Writes the frames linked from `first`, each straight from its sender's memory.
+  /// Writes frames in the order given, each straight from its sender's memory.
   ///
-  /// - Parameter vectors: room for `vectorCapacity`.
+  /// - Parameters:
+  ///   - order: `count` frames of the burst.
+  ///   - vectors: room for `vectorCapacity`.
   func deliver(
-    _ burst: Burst, first: UInt16, limit: UInt32, vectors: UnsafeMutablePointer<iovec>,
-    _ counters: Counters
-  ) -> SplitQueue.Delivered {
-    var delivered = SplitQueue.Delivered()
-    var index = first
-    while index != Frame.end {
-      let frame = unsafe burst.frames + Int(index)
-      let length = unsafe frame.pointee.length
-      index = unsafe frame.pointee.next
-      if length > limit, unsafe length > limit &+ (frame.pointee.header.isTagged ? 4 : 0) {
+    _ burst: Burst, _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32,
+    vectors: UnsafeMutablePointer<iovec>, _ counters: Counters
+  ) -> Delivered {
+    var delivered = Delivered()
+    for position in 0..<count {
+      let index = Int(unsafe order[position])
+      let length = unsafe burst.lengths[index]
+      if length > limit, unsafe length > limit &+ (burst.headers[index].isTagged ? 4 : 0) {
         counters.drop(.exceedsMTU)
         continue
       }
-      let result = unsafe write(frame, burst, vectors)
+      let result = unsafe write(index, burst, vectors)
       if result >= 0 {
         delivered.frames &+= 1
         delivered.bytes &+= Int(length)
       } else {
-        switch errno {
+        switch Int32(truncatingIfNeeded: -result) {
         case EAGAIN, ENOBUFS: counters.drop(.uplinkBusy)
         case EIO, ENODEV, EBADFD: counters.drop(.uplinkDown)
         default: counters.drop(.uplinkError)
@@ -87,25 +82,27 @@ internal import Glibc
   }
 
   private func write(
-    _ frame: UnsafeMutablePointer<Frame>, _ burst: Burst, _ vectors: UnsafeMutablePointer<iovec>
+    _ index: Int, _ burst: Burst, _ vectors: UnsafeMutablePointer<iovec>
   ) -> Int {
     // A header of zeroes: nothing is offloaded. It and the judged bytes come from private memory.
     var zero: (UInt64, UInt64) = (0, 0)
-    let length = Int(unsafe frame.pointee.length)
+    let length = Int(unsafe burst.lengths[index])
     let held = min(length, EthernetHeader.held)
     // SAFETY: every vector names bytes that live until the call returns: a local, the burst, or guest
     // memory that stays mapped while this turn lasts.
     return unsafe withUnsafeMutableBytes(of: &zero) { header in
       unsafe vectors[0] = unsafe iovec(iov_base: header.baseAddress, iov_len: headerSize)
-      unsafe vectors[1] = unsafe iovec(iov_base: UnsafeMutableRawPointer(frame), iov_len: held)
+      unsafe vectors[1] = unsafe iovec(
+        iov_base: UnsafeMutableRawPointer(burst.headers + index), iov_len: held)
       var count = 2
-      if let base = unsafe UnsafeMutableRawPointer(bitPattern: frame.pointee.contiguous) {
+      if let base = unsafe UnsafeMutableRawPointer(bitPattern: burst.addresses[index]) {
         unsafe vectors[2] = unsafe iovec(iov_base: base + held, iov_len: length &- held)
         count = 3
       } else {
-        let segments = unsafe burst.segments + Int(frame.pointee.firstSegment)
+        let pieces = unsafe burst.pieces[index]
+        let segments = unsafe burst.segments + Int(pieces.first)
         var skip = held
-        for piece in 0..<Int(unsafe frame.pointee.segmentCount) {
+        for piece in 0..<Int(pieces.count) {
           let segment = unsafe segments[piece]
           let step = min(skip, Int(segment.length))
           skip &-= step
@@ -116,7 +113,7 @@ internal import Glibc
           count &+= 1
         }
       }
-      return unsafe writev(descriptor, vectors, CInt(truncatingIfNeeded: count))
+      return unsafe clx_writev(descriptor, vectors, CInt(truncatingIfNeeded: count))
     }
   }
 }

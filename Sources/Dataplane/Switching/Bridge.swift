@@ -1,37 +1,67 @@
 internal import Synchronization
 
-/// The switch itself, in two passes over a burst: learn and look up each frame, linking the frames of one
-/// destination; then deliver a destination at a time, so that a receiver's ring is opened once a burst.
+/// The switch itself, in two passes over a burst: learn and look up each frame; then deliver a destination at a
+/// time, so that a receiver's ring is opened once a burst.
 ///
 /// The algorithm is netmap VALE's. A burst is cut where unicast and flooded frames meet, so that each
 /// receiver gets one sender's frames in the order they were sent.
 extension Worker {
-  /// Switches the first `count` frames of the burst, which came from `source`.
-  mutating func bridge(_ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>, _ count: Int) {
+  /// Switches the frames of a burst that came from `source`.
+  @inline(always)
+  mutating func bridge(
+    _ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>, _ gathered: Gathered,
+    _ judged: Burst.Judged
+  ) {
+    if judged.isOneFlow {
+      unsafe bridgeFlow(plan, source, gathered.frames)
+    } else {
+      unsafe bridgeEach(plan, source, gathered)
+    }
+  }
+
+  /// A burst of frames with the same two addresses, as most are: one look at the table for all.
+  private mutating func bridgeFlow(
+    _ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>, _ count: Int
+  ) {
     let counters = unsafe source.pointee.counters
     let port = Int(unsafe source.pointee.port)
-    let alike = classify(plan, port: port, count, counters)
-    if alike, count > 0 {
-      let destination = unsafe burst.frames[0].destination
-      if destination < Frame.flood {
-        link(0, count)
-        unsafe deliver(plan, source, to: Int(destination), first: 0, count)
-        return
-      }
+    let header = unsafe burst.headers[0]
+    guard header.source.isValidSource else {
+      counters.drop(.invalidSource, count)
+      return
+    }
+    learn(header.source, port: port, now: table.now)
+    let result = look(up: header.destination, plan, from: port)
+    if result < Verdict.least {
+      unsafe deliver(plan, source, to: Int(result), burst.natural, count)
+    } else if result == Burst.Destination.flood {
+      unsafe flood(plan, source, 0, count)
+    } else {
+      counters.drop(Verdict.reason(result), count)
+    }
+  }
+
+  private mutating func bridgeEach(
+    _ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>, _ gathered: Gathered
+  ) {
+    let count = gathered.frames
+    if let destination = unsafe classify(plan, source, gathered) {
+      unsafe deliver(plan, source, to: destination, burst.natural, count)
+      return
     }
     var first = 0
     while first < count {
-      let destination = unsafe burst.frames[first].destination
-      if destination == Frame.dropped {
+      let destination = unsafe burst.destinations[first]
+      if destination == Burst.Destination.none {
         first &+= 1
         continue
       }
       var end = first
-      if destination == Frame.flood {
-        while end < count, unsafe burst.frames[end].destination == Frame.flood { end &+= 1 }
+      if destination == Burst.Destination.flood {
+        while end < count, unsafe burst.destinations[end] == Burst.Destination.flood { end &+= 1 }
         unsafe flood(plan, source, first, end)
       } else {
-        while end < count, unsafe burst.frames[end].destination != Frame.flood { end &+= 1 }
+        while end < count, unsafe burst.destinations[end] != Burst.Destination.flood { end &+= 1 }
         unsafe scatter(plan, source, first, end)
       }
       first = end
@@ -40,58 +70,69 @@ extension Worker {
 
   // ---- Pass 1 ----
 
-  /// Gives each frame its destination. Returns whether all have the same.
-  private mutating func classify(_ plan: Plan, port: Int, _ count: Int, _ counters: Counters)
-    -> Bool
-  {
-    // Most bursts are one flow: what the frame before was found to be need not be looked up again. The
-    // memory of it lasts one burst, within which no address it has seen can be missed on another port.
+  /// Gives each frame its destination. Returns the port that all of them go to, if there is one.
+  private mutating func classify(
+    _ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>, _ gathered: Gathered
+  ) -> Int? {
+    let counters = unsafe source.pointee.counters
+    let port = Int(unsafe source.pointee.port)
+    let headers = unsafe burst.headers
+    let destinations = unsafe burst.destinations
+    // What the frame before was found to be need not be looked up again. The memory of it lasts one burst,
+    // within which no address it has seen can be missed on another port.
     var lastSource = UInt64.max
     var lastDestination = UInt64.max
     var lastResult: UInt16 = 0
-    var alike = true
+    var common: UInt16 = Burst.Destination.none
+    var alike = gathered.dropped == 0
     let now = table.now
-    for index in 0..<count {
-      let frame = unsafe burst.frames + index
-      if unsafe frame.pointee.destination == Frame.dropped {
-        alike = false
+    for index in 0..<gathered.frames {
+      if gathered.dropped &>> UInt64(index) & 1 != 0 {
+        unsafe destinations[index] = Burst.Destination.none
         continue
       }
-      let header = unsafe frame.pointee.header
-      let source = header.source
-      if source.word != lastSource {
-        if !source.isValidSource {
+      let header = unsafe headers[index]
+      let from = header.source
+      if from.word != lastSource {
+        if !from.isValidSource {
           counters.drop(.invalidSource)
-          unsafe frame.pointee.destination = Frame.dropped
+          unsafe destinations[index] = Burst.Destination.none
           alike = false
           continue
         }
-        learn(source, port: port, now: now)
-        lastSource = source.word
+        learn(from, port: port, now: now)
+        lastSource = from.word
       }
-      let destination = header.destination
-      if destination.word != lastDestination {
-        lastDestination = destination.word
-        let result = look(up: destination, plan, from: port)
-        if index > 0, result != lastResult { alike = false }
-        lastResult = result
+      let to = header.destination
+      if to.word != lastDestination {
+        lastDestination = to.word
+        lastResult = look(up: to, plan, from: port)
+        if index == 0 { common = lastResult }
+        if lastResult != common { alike = false }
       }
       var result = lastResult
-      if result > Frame.flood &- 16 {
-        // A reason to drop, encoded below: rare, and named one frame at a time.
-        if result != Frame.flood {
-          counters.drop(Worker.reason(result))
-          result = Frame.dropped
-          alike = false
+      if result >= Verdict.least {
+        alike = false
+        if result != Burst.Destination.flood {
+          counters.drop(Verdict.reason(result))
+          result = Burst.Destination.none
         }
       }
-      unsafe frame.pointee.destination = result
+      unsafe destinations[index] = result
     }
-    return alike
+    return alike ? Int(common) : nil
   }
 
+  @inline(always)
   private mutating func learn(_ mac: MACAddress, port: Int, now: UInt64) {
-    switch table.learn(mac, port: port, now: now) {
+    let learned = table.learn(mac, port: port, now: now, hints)
+    if learned != .nothing { Worker.count(learned, state) }
+  }
+
+  /// Not a method: the worker itself would be copied for the call.
+  @inline(never)
+  private static func count(_ learned: MACTable.Learned, _ state: WorkerState) {
+    switch learned {
     case .nothing, .refreshed: break
     case .learned: state.add(.learned)
     case .moved: state.add(.moved)
@@ -99,68 +140,75 @@ extension Worker {
     }
   }
 
-  private static let reserved = Frame.flood - 1
-  private static let hairpin = Frame.flood - 2
-  private static let down = Frame.flood - 3
+  /// What `look` says of a frame that goes nowhere: values beside the two of `Burst.Destination`.
+  private enum Verdict {
+    static let reserved = Burst.Destination.flood - 1
+    static let hairpin = Burst.Destination.flood - 2
+    static let down = Burst.Destination.flood - 3
+    /// No port has this number or a greater one.
+    static let least = down
 
-  private static func reason(_ result: UInt16) -> DropReason {
-    switch result {
-    case reserved: .reservedMulticast
-    case hairpin: .hairpin
-    default: .destinationDown
+    static func reason(_ result: UInt16) -> DropReason {
+      switch result {
+      case reserved: .reservedMulticast
+      case hairpin: .hairpin
+      default: .destinationDown
+      }
     }
   }
 
   @inline(always)
   private func look(up mac: MACAddress, _ plan: Plan, from port: Int) -> UInt16 {
-    if mac.isGroup { return mac.isReserved ? Worker.reserved : Frame.flood }
-    let found = table.port(of: mac)
-    if found < 0 { return Frame.flood }
-    if found == port { return Worker.hairpin }
+    // No station has the address 0, which the table's empty slots hold.
+    if mac.isGroup || mac.word == 0 {
+      return mac.isReserved ? Verdict.reserved : Burst.Destination.flood
+    }
+    let found = table.port(of: mac, hints)
+    if found < 0 { return Burst.Destination.flood }
+    if found == port { return Verdict.hairpin }
     // SAFETY: the bound is checked in the same condition.
     guard found < plan.outputCount, unsafe plan.outputs[found].slotCount > 0 else {
-      return Worker.down
+      return Verdict.down
     }
     return UInt16(truncatingIfNeeded: found)
   }
 
   // ---- Pass 2 ----
 
-  /// Links frames `first ..< end` in order.
-  @inline(always)
-  private func link(_ first: Int, _ end: Int) {
-    for index in first..<end {
-      unsafe burst.frames[index].next = UInt16(truncatingIfNeeded: index &+ 1)
-    }
-    unsafe burst.frames[end &- 1].next = Frame.end
-  }
-
-  /// Delivers a run of unicast (and dropped) frames.
+  /// Delivers a run of unicast (and dropped) frames, sorted by destination.
   private mutating func scatter(
     _ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>, _ first: Int, _ end: Int
   ) {
     var touched = 0
     for index in first..<end {
-      let frame = unsafe burst.frames + index
-      let destination = unsafe frame.pointee.destination
-      if destination == Frame.dropped { continue }
-      unsafe frame.pointee.next = Frame.end
+      let destination = unsafe burst.destinations[index]
+      if destination == Burst.Destination.none { continue }
       let list = unsafe lists + Int(destination)
       if unsafe list.pointee.count == 0 {
-        unsafe list.pointee.head = UInt16(truncatingIfNeeded: index)
-        unsafe destinations[touched] = destination
+        unsafe receivers[touched] = destination
         touched &+= 1
-      } else {
-        unsafe burst.frames[Int(list.pointee.tail)].next = UInt16(truncatingIfNeeded: index)
       }
-      unsafe list.pointee.tail = UInt16(truncatingIfNeeded: index)
       unsafe list.pointee.count &+= 1
     }
-    for index in 0..<touched {
-      let destination = Int(unsafe destinations[index])
+    var next: UInt16 = 0
+    for position in 0..<touched {
+      let list = unsafe lists + Int(receivers[position])
+      unsafe list.pointee.next = next
+      unsafe next &+= list.pointee.count
+    }
+    for index in first..<end {
+      let destination = unsafe burst.destinations[index]
+      if destination == Burst.Destination.none { continue }
+      let list = unsafe lists + Int(destination)
+      unsafe burst.order[Int(list.pointee.next)] = UInt16(truncatingIfNeeded: index)
+      unsafe list.pointee.next &+= 1
+    }
+    for position in 0..<touched {
+      let destination = Int(unsafe receivers[position])
       let list = unsafe lists[destination]
       unsafe lists[destination].count = 0
-      unsafe deliver(plan, source, to: destination, first: list.head, Int(list.count))
+      unsafe deliver(
+        plan, source, to: destination, burst.order + Int(list.next &- list.count), Int(list.count))
     }
   }
 
@@ -169,13 +217,11 @@ extension Worker {
     _ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>, _ first: Int, _ end: Int
   ) {
     let count = end &- first
-    link(first, end)
     var copies = 0
     for index in 0..<plan.floodCount {
       let port = unsafe plan.flood[index]
       if unsafe port == source.pointee.port { continue }
-      unsafe deliver(
-        plan, source, to: Int(port), first: UInt16(truncatingIfNeeded: first), count)
+      unsafe deliver(plan, source, to: Int(port), burst.natural + first, count)
       copies &+= 1
     }
     if copies == 0 {
@@ -185,10 +231,10 @@ extension Worker {
     }
   }
 
-  /// Delivers the frames linked from `first` to one port that is up.
+  /// Delivers frames of the burst, in the order given, to one port that is up.
   private mutating func deliver(
-    _ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>, to port: Int, first: UInt16,
-    _ count: Int
+    _ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>, to port: Int,
+    _ order: UnsafeMutablePointer<UInt16>, _ count: Int
   ) {
     let output = unsafe plan.outputs[port]
     let pick =
@@ -199,14 +245,18 @@ extension Worker {
       return
     }
     let counters = unsafe slot.pointee.counters
-    let delivered: SplitQueue.Delivered
+    let delivered: Delivered
     if let ring = unsafe slot.pointee.ring {
-      delivered = unsafe ring.pointee.deliver(burst, first: first, limit: output.limit)
-      unsafe ring.pointee.publish()
-      unsafe ring.pointee.notify()
+      delivered = unsafe ring.deliver(burst, order, count, limit: output.limit)
+      ring.publish()
+      if sharesQueues {
+        ring.notify()
+      } else {
+        notifyLater(ring)
+      }
     } else {
       delivered = unsafe slot.pointee.tap.deliver(
-        burst, first: first, limit: output.limit, vectors: vectors, counters)
+        burst, order, count, limit: output.limit, vectors: vectors, counters)
     }
     if delivered.frames > 0 {
       counters.add(.frames, delivered.frames)

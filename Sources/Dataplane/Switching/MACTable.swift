@@ -9,8 +9,8 @@ internal import Synchronization
 /// too long. When both buckets are full the entry longest unseen makes room, so a guest that invents
 /// addresses displaces the oldest first, and the table never grows.
 ///
-/// Two workers may insert one address at the same moment into two slots. Searches go in a fixed order, so
-/// the later slot is never refreshed and ages away.
+/// Two workers may insert one address at the same moment into two slots. So whoever inserts looks once more and
+/// clears every other slot of the address. Both may clear the other's; then the next frame teaches it again.
 @safe struct MACTable: @unchecked Sendable {
   static let bucketSize = 8
   /// Ports have numbers below this.
@@ -77,36 +77,88 @@ internal import Synchronization
 
   // ---- Workers ----
 
+  /// Where a worker found addresses last: slot numbers by hash. A hint may be wrong, as the slot itself says
+  /// whose it is; so nobody need be told when an entry moves or goes.
+  ///
+  /// SAFETY: the memory is `byteCount` bytes, and indices are hashes reduced to `count`.
+  @safe struct Hints: @unchecked Sendable {
+    static let count = 4096
+    static let byteCount = count * MemoryLayout<UInt32>.stride
+
+    private let slots: UnsafeMutablePointer<UInt32>
+
+    /// - Parameter memory: `byteCount` zeroed bytes which outlive every copy of this.
+    init(_ memory: UnsafeMutableRawPointer) {
+      unsafe slots = unsafe memory.bindMemory(to: UInt32.self, capacity: Hints.count)
+    }
+
+    @inline(always)
+    subscript(hash: UInt64) -> Int {
+      get { Int(unsafe slots[Int(truncatingIfNeeded: hash &>> 52)]) }
+      nonmutating set {
+        unsafe slots[Int(truncatingIfNeeded: hash &>> 52)] = UInt32(truncatingIfNeeded: newValue)
+      }
+    }
+  }
+
   /// The port of `mac`, or -1 when the table does not know it.
   @inline(always)
-  func port(of mac: MACAddress) -> Int {
-    let (first, second) = buckets(of: mac)
-    var slot = find(mac, in: first)
-    if slot < 0 { slot = find(mac, in: second) }
-    return slot < 0 ? -1 : load(slot).port
+  func port(of mac: MACAddress, _ hints: Hints) -> Int {
+    let hash = hash(mac)
+    let entry = load(hints[hash])
+    return entry.word & MACAddress.mask == mac.word ? entry.port : search(mac, hash, hints)
+  }
+
+  @inline(never)
+  private func search(_ mac: MACAddress, _ hash: UInt64, _ hints: Hints) -> Int {
+    let slot = find(mac, hash)
+    if slot < 0 { return -1 }
+    hints[hash] = slot
+    return load(slot).port
   }
 
   /// Records that `mac`, a valid source, was just seen on `port`.
-  func learn(_ mac: MACAddress, port: Int, now: UInt64) -> Learned {
-    let (first, second) = buckets(of: mac)
+  @inline(always)
+  func learn(_ mac: MACAddress, port: Int, now: UInt64, _ hints: Hints) -> Learned {
+    let hash = hash(mac)
     let entry = Entry(mac, port: port, stamp: now)
-    var slot = find(mac, in: first)
-    if slot < 0 { slot = find(mac, in: second) }
+    return load(hints[hash]).word == entry.word ? .nothing : enter(entry, hash, hints)
+  }
+
+  @inline(never)
+  private func enter(_ entry: Entry, _ hash: UInt64, _ hints: Hints?) -> Learned {
+    var slot = find(entry.mac, hash)
     if slot >= 0 {
+      if let hints { hints[hash] = slot }
       let old = load(slot)
       if old.word == entry.word { return .nothing }
       // The slot may have changed hands since; then the other writer's entry stands.
-      guard old.mac.word == mac.word, exchange(slot, old, entry) else { return .nothing }
-      return old.port == port ? .refreshed : .moved
+      guard old.mac.word == entry.mac.word, exchange(slot, old, entry) else { return .nothing }
+      return old.port == entry.port ? .refreshed : .moved
     }
-    slot = vacancy(in: first, or: second, now: now)
+    slot = vacancy(hash, now: entry.stamp)
     let old = load(slot)
     guard exchange(slot, old, entry) else { return .nothing }
+    clearOthers(entry.mac, hash, but: slot)
+    if let hints { hints[hash] = slot }
     return old.word == 0 ? .learned : .evicted
   }
 
+  private func clearOthers(_ mac: MACAddress, _ hash: UInt64, but kept: Int) {
+    // Between the insertion and the look: else two workers might each miss the other's.
+    atomicMemoryFence(ordering: .sequentiallyConsistent)
+    let (first, second) = buckets(hash)
+    for index in 0..<(2 * MACTable.bucketSize) {
+      let slot =
+        index < MACTable.bucketSize ? first &+ index : second &+ index &- MACTable.bucketSize
+      let entry = load(slot)
+      if slot != kept, entry.mac.word == mac.word { _ = exchange(slot, entry, Entry(word: 0)) }
+    }
+  }
+
   /// An empty slot of the two buckets, else the slot of the entry longest unseen.
-  private func vacancy(in first: Int, or second: Int, now: UInt64) -> Int {
+  private func vacancy(_ hash: UInt64, now: UInt64) -> Int {
+    let (first, second) = buckets(hash)
     var oldest = first
     var greatestAge: UInt64 = 0
     for index in 0..<(2 * MACTable.bucketSize) {
@@ -124,6 +176,11 @@ internal import Synchronization
   }
 
   // ---- Control ----
+
+  /// `learn`, for those who have no hints.
+  func learn(_ mac: MACAddress, port: Int) {
+    _ = enter(Entry(mac, port: port, stamp: now), hash(mac), nil)
+  }
 
   /// Advances the clock by one stamp and removes what was last seen `lifetime` stamps ago or earlier.
   /// Returns how many it removed.
@@ -160,15 +217,27 @@ internal import Synchronization
 
   // ---- Slots ----
 
+  @inline(always)
+  private func hash(_ mac: MACAddress) -> UInt64 {
+    let product = (mac.word ^ key).multipliedFullWidth(by: 0x9E37_79B9_7F4A_7C15 ^ (key | 1))
+    return product.high ^ product.low
+  }
+
   /// First slots of the two buckets an address may lie in. They may be the same.
   @inline(always)
-  private func buckets(of mac: MACAddress) -> (Int, Int) {
-    let product = (mac.word ^ key).multipliedFullWidth(by: 0x9E37_79B9_7F4A_7C15 ^ (key | 1))
-    let hash = product.high ^ product.low
-    return (
+  private func buckets(_ hash: UInt64) -> (Int, Int) {
+    (
       Int(truncatingIfNeeded: (hash & bucketMask) &<< 3),
       Int(truncatingIfNeeded: ((hash &>> 32) & bucketMask) &<< 3)
     )
+  }
+
+  /// The slot of an address, or -1.
+  @inline(always)
+  private func find(_ mac: MACAddress, _ hash: UInt64) -> Int {
+    let (first, second) = buckets(hash)
+    let slot = find(mac, in: first)
+    return slot < 0 ? find(mac, in: second) : slot
   }
 
   @inline(always)
@@ -183,7 +252,8 @@ internal import Synchronization
 
   @inline(always)
   private func load(_ slot: Int) -> Entry {
-    // SAFETY: slots come from `buckets`, masked to the capacity, or from a loop bounded by it.
+    // SAFETY: slots come from `buckets`, masked to the capacity, or from a loop bounded by it; hints hold only
+    // such slots, and 0.
     Entry(word: unsafe slots[slot].load(ordering: .relaxed))
   }
 

@@ -1,5 +1,4 @@
 internal import CLinux
-internal import Glibc
 
 /// A place in a list of pieces, for walking two lists beside each other. The list is the worker's own, so
 /// it does not change; the bytes it points to may.
@@ -67,7 +66,7 @@ internal import Glibc
       let step = min(length &- done, remainingHere)
       if step == 0 { return }
       // SAFETY: `step` bytes lie at both places: `length` bounds the source, the piece the target.
-      unsafe memcpy(here, source + done, step)
+      unsafe clx_copy(here, source + done, step)
       skip(step)
       done &+= step
     }
@@ -81,7 +80,7 @@ internal import Glibc
       if step == 0 { return }
       // SAFETY: `step` bytes lie in both pieces. They may overlap only if a guest shares memory with
       // itself through two ports, and then only its own bytes suffer.
-      unsafe memmove(here, source.here, step)
+      unsafe clx_move(here, source.here, step)
       skip(step)
       source.skip(step)
       rest &-= step

@@ -1,4 +1,5 @@
 internal import CLinux
+internal import CVector
 internal import Linux
 internal import Synchronization
 
@@ -16,15 +17,11 @@ internal import Synchronization
 ///
 /// The value lives at one address for as long as a worker may know it. At any moment it has one user: a
 /// transmitq the worker that polls it, a receiveq the worker that holds its lock.
-@safe struct SplitQueue {
+@safe struct SplitQueue: Virtqueue {
   // Set at the start, read by the worker.
-  let descriptors: UnsafeMutableRawPointer
-  let avail: UnsafeMutableRawPointer
-  let used: UnsafeMutableRawPointer
+  let ring: SplitRing
   let memory: MemoryView
   let counters: Counters
-  let size: UInt16
-  let mask: UInt16
   /// Bytes of the virtio-net header: 12, or 10 for a legacy driver without mergeable buffers (5.1.9).
   let headerSize: UInt32
   let eventIndex: Bool
@@ -45,54 +42,10 @@ internal import Synchronization
   /// Index of the memory region hit last.
   var region = 0
 
-  // ---- Shared words ----
-
-  @inline(always)
-  private func word(_ base: UnsafeMutableRawPointer, _ offset: Int)
-    -> UnsafeMutablePointer<Atomic<UInt16>>
-  {
-    unsafe (base + offset).assumingMemoryBound(to: Atomic<UInt16>.self)
-  }
-
-  /// `avail.flags`: bit 0 asks for no interrupts.
-  @inline(always)
-  var availFlags: UInt16 { unsafe word(avail, 0).pointee.load(ordering: .relaxed) }
-
-  /// `avail.idx`; what it covers in the ring and the table is visible afterwards.
-  @inline(always)
-  var availIndex: UInt16 { unsafe word(avail, 2).pointee.load(ordering: .acquiring) }
-
-  /// Entry `index` of the avail ring, 0 ..< size.
-  @inline(always)
-  func availEntry(_ index: UInt16) -> UInt16 {
-    unsafe word(avail, 4 &+ 2 &* Int(index & mask)).pointee.load(ordering: .relaxed)
-  }
-
-  @inline(always)
-  var usedEvent: UInt16 {
-    unsafe word(avail, 4 &+ 2 &* Int(size)).pointee.load(ordering: .relaxed)
-  }
-
-  /// `used.idx` as it stands in the ring's memory.
-  var usedIndex: UInt16 { unsafe word(used, 2).pointee.load(ordering: .acquiring) }
-
-  @inline(always)
-  func setUsedFlags(_ flags: UInt16) {
-    unsafe word(used, 0).pointee.store(flags, ordering: .relaxed)
-  }
-
-  @inline(always)
-  func setAvailEvent(_ index: UInt16) {
-    unsafe word(used, 4 &+ 8 &* Int(size)).pointee.store(index, ordering: .relaxed)
-  }
-
-  /// Writes used entry `nextUsed`; it stays invisible until `publish`.
-  @inline(always)
-  mutating func append(head: UInt16, written: UInt32) {
-    let entry = unsafe (used + (4 &+ 8 &* Int(nextUsed & mask)))
-      .assumingMemoryBound(to: UInt32.self)
-    unsafe entry[0] = UInt32(head)
-    unsafe entry[1] = written
+  /// Takes the next chain and writes its used entry, which stays invisible until `publish`.
+  mutating func use(_ head: UInt16, slots: UInt16, written: UInt32) {
+    ring.setUsed(nextUsed, head: head, written: written)
+    nextAvail &+= 1
     nextUsed &+= 1
   }
 
@@ -101,32 +54,15 @@ internal import Synchronization
   @inline(always)
   func publish() {
     if nextUsed == signalledUsed { return }
-    unsafe word(used, 2).pointee.store(nextUsed, ordering: .releasing)
+    ring.publishUsed(nextUsed)
   }
 
-  // ---- Descriptors ----
-
-  /// A descriptor as it was when it was loaded.
-  struct Descriptor {
-    var address: UInt64
-    var length: UInt32
-    var flags: UInt16
-    var next: UInt16
-
-    static let next: UInt16 = 1
-    static let write: UInt16 = 2
-    static let indirect: UInt16 = 4
-
-    /// Loads descriptor `index` of `table`, each of its two words once.
-    @inline(always)
-    init(_ table: UnsafeMutableRawPointer, _ index: UInt16) {
-      let words = unsafe (table + 16 &* Int(index)).assumingMemoryBound(to: Atomic<UInt64>.self)
-      address = unsafe words[0].load(ordering: .relaxed)
-      let rest = unsafe words[1].load(ordering: .relaxed)
-      length = UInt32(truncatingIfNeeded: rest)
-      flags = UInt16(truncatingIfNeeded: rest &>> 32)
-      next = UInt16(truncatingIfNeeded: rest &>> 48)
-    }
+  /// The ring as vector code sees it, from the next entry on.
+  @inline(always)
+  var vector: cvx_split {
+    unsafe cvx_split(
+      descriptors: ring.descriptors, avail: ring.avail + 4, used: ring.used + 4,
+      size: UInt32(ring.size), nextAvail: UInt32(nextAvail), nextUsed: UInt32(nextUsed))
   }
 
   // ---- Burst limits ----
@@ -138,9 +74,9 @@ internal import Synchronization
     var count = seenAvail &- nextAvail
     if Int(count) < limit {
       if counters.isBroken { return 0 }
-      seenAvail = availIndex
+      seenAvail = ring.availIndex
       count = seenAvail &- nextAvail
-      if count > size {
+      if count > ring.size {
         breakDown(.availIndexJump)
         return 0
       }
@@ -156,41 +92,34 @@ internal import Synchronization
 
   // ---- Notifications ----
 
-  /// Interrupts the driver if it wants to hear of what `publish` has shown since the last time (2.7.7.2).
   @inline(always)
-  mutating func notify() {
+  var hasNews: Bool { nextUsed != signalledUsed }
+
+  /// Interrupts the driver if it wants to hear of what `publish` has shown since the last time (2.7.7.2). A full
+  /// fence has come after `publish`.
+  @inline(always)
+  mutating func notifyFenced() {
     let old = signalledUsed
     if nextUsed == old { return }
-    // The driver writes its wish, then looks at used.idx; we wrote used.idx, then look at its wish. Both
-    // must see the other's write, and only a full fence orders a store before a load.
-    atomicMemoryFence(ordering: .sequentiallyConsistent)
     signalledUsed = nextUsed
     let wanted =
       eventIndex
-      ? clx_need_event(usedEvent, nextUsed, old) != 0
-      : availFlags & 1 == 0
+      ? clx_need_event(ring.usedEvent, nextUsed, old) != 0
+      : ring.availFlags & 1 == 0
     if wanted { interrupt() }
-  }
-
-  @inline(never)
-  private func interrupt() {
-    if call >= 0 {
-      EventFD.signal(call)
-      counters.add(.notifications, 1)
-    }
   }
 
   /// Asks the driver not to kick (2.7.10.2). With EVENT_IDX there is nothing to write: the event index
   /// stays behind, and the driver passes it again only after 65,536 buffers.
   func suppressKicks() {
-    if !eventIndex { setUsedFlags(1) }
+    if !eventIndex { ring.setUsedFlags(1) }
   }
 
   /// Asks the driver to kick at the next buffer. Returns whether there is one already; then no kick need
   /// come, and the caller must look.
   func requestKicks() -> Bool {
-    if eventIndex { setAvailEvent(nextAvail) } else { setUsedFlags(0) }
+    if eventIndex { ring.setAvailEvent(nextAvail) } else { ring.setUsedFlags(0) }
     atomicMemoryFence(ordering: .sequentiallyConsistent)
-    return availIndex != nextAvail
+    return ring.availIndex != nextAvail
   }
 }

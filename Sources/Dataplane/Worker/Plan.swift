@@ -23,7 +23,7 @@ internal import Synchronization
   /// A queue that frames come from.
   @safe struct Source {
     /// The ring, or `nil` for a TAP queue.
-    var ring: UnsafeMutablePointer<SplitQueue>?
+    var ring: VirtqueuePointer?
     var tap: TapQueue
     var counters: Counters
     var port: UInt16
@@ -48,7 +48,7 @@ internal import Synchronization
 
   /// A queue that frames go to.
   @safe struct Slot {
-    var ring: UnsafeMutablePointer<SplitQueue>?
+    var ring: VirtqueuePointer?
     var tap: TapQueue
     var counters: Counters
     /// 0: free, 1: a worker is filling the queue.

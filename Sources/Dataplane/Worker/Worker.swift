@@ -8,20 +8,26 @@ internal import Synchronization
 ///
 /// It lives at one address, is used by one thread, and never allocates, locks a mutex, or waits.
 @safe struct Worker: ~Copyable {
-  /// Frames of one destination while a burst is being scattered.
+  /// Frames of one destination while a burst is being sorted.
   struct List {
-    var head: UInt16 = 0
-    var tail: UInt16 = 0
-    var count: UInt32 = 0
+    var count: UInt16 = 0
+    /// Where in the order the next one goes.
+    var next: UInt16 = 0
   }
 
   let state: WorkerState
   let table: MACTable
+  let hints: MACTable.Hints
   let burst: Burst
   let tapBuffer: UnsafeMutableRawPointer
   let vectors: UnsafeMutablePointer<iovec>
   let lists: UnsafeMutablePointer<List>
-  let destinations: UnsafeMutablePointer<UInt16>
+  /// The destinations of a burst.
+  let receivers: UnsafeMutablePointer<UInt16>
+  /// Rings whose drivers may have to be told of what this turn has published.
+  let unannounced: UnsafeMutablePointer<VirtqueuePointer>
+  var unannouncedCount = 0
+  static let unannouncedCapacity = 16
   /// Whether other workers fill the same receiveqs, so that each must be held for a burst.
   let sharesQueues: Bool
   /// Whether the kernel lacks membarrier(2), so that each turn must fence.
@@ -31,14 +37,18 @@ internal import Synchronization
     state: WorkerState, table: MACTable, arena: Arena, sharesQueues: Bool, fences: Bool
   ) throws {
     let burst = try Burst(arena: arena)
+    let hints = unsafe MACTable.Hints(try arena.allocate(bytes: MACTable.Hints.byteCount))
     let tapBuffer = unsafe try arena.allocate(bytes: TapQueue.bufferBytes)
     let vectors = unsafe try arena.allocate(
       bytes: TapQueue.vectorCapacity * MemoryLayout<iovec>.stride)
     let lists = unsafe try arena.allocate(
       bytes: MACTable.maximumPorts * MemoryLayout<List>.stride)
-    let destinations = unsafe try arena.allocate(bytes: Burst.size * 2)
+    let receivers = unsafe try arena.allocate(bytes: Burst.size * 2)
+    let unannounced = unsafe try arena.allocate(
+      bytes: Worker.unannouncedCapacity * MemoryLayout<VirtqueuePointer>.stride)
     self.state = state
     self.table = table
+    self.hints = hints
     self.sharesQueues = sharesQueues
     self.fences = fences
     self.burst = burst
@@ -47,11 +57,21 @@ internal import Synchronization
       to: iovec.self, capacity: TapQueue.vectorCapacity)
     unsafe self.lists = unsafe lists.initializeMemory(
       as: List.self, repeating: List(), count: MACTable.maximumPorts)
-    unsafe self.destinations = unsafe destinations.bindMemory(
+    unsafe self.receivers = unsafe receivers.bindMemory(
       to: UInt16.self, capacity: Burst.size)
+    unsafe self.unannounced = unsafe unannounced.bindMemory(
+      to: VirtqueuePointer.self, capacity: Worker.unannouncedCapacity)
   }
 
-  /// Polls each queue of the plan once. Returns the frames taken.
+  /// Polls each queue of the plan once. Returns the frames taken. A function of its own wherever it is called, as
+  /// its machine code is looked for by name.
+  ///
+  /// Nothing on its way takes a lock of the runtime or allocates: the compiler looks through all of it where it
+  /// compiles the module as a whole.
+  #if WHOLE_MODULE
+    @_noLocks @_noAllocation
+  #endif
+  @inline(never)
   mutating func turn() -> Int {
     guard let plan = unsafe state.plan?.pointee else {
       finishTurn()
@@ -64,7 +84,10 @@ internal import Synchronization
       moved &+= unsafe source.pointee.ring == nil ? pollTap(plan, source) : pollRing(plan, source)
       index &+= 1
     }
-    if moved > 0 { state.add(.busyTurns) }
+    if moved > 0 {
+      state.add(.busyTurns)
+      if unannouncedCount > 0 { announce() }
+    }
     finishTurn()
     return moved
   }
@@ -79,12 +102,13 @@ internal import Synchronization
   @inline(always)
   private mutating func pollRing(_ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>) -> Int {
     guard let ring = unsafe source.pointee.ring else { return 0 }
-    let (frames, bytes) = unsafe ring.pointee.gather(burst)
-    if frames == 0 { return 0 }
-    unsafe switchBurst(plan, source, frames, bytes)
-    unsafe ring.pointee.publish()
-    unsafe ring.pointee.notify()
-    return frames
+    let gathered = ring.gather(burst)
+    if gathered.frames == 0 { return 0 }
+    burst.prefetch(gathered)
+    unsafe switchBurst(plan, source, gathered, headerSize: ring.headerSize)
+    ring.publish()
+    notifyLater(ring)
+    return gathered.frames
   }
 
   private mutating func pollTap(_ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>) -> Int {
@@ -93,9 +117,8 @@ internal import Synchronization
       return 0
     }
     if unsafe source.pointee.counters.isBroken { return 0 }
-    let (frames, bytes) = unsafe source.pointee.tap.gather(
-      burst, tapBuffer, source.pointee.counters)
-    if frames == 0 {
+    let gathered = unsafe source.pointee.tap.gather(burst, tapBuffer, source.pointee.counters)
+    if gathered.frames == 0 {
       // 1, 2, 4 … 64 turns: a few microseconds at the most.
       let backoff = unsafe min(64, max(1, source.pointee.backoff &* 2))
       unsafe source.pointee.backoff = backoff
@@ -103,31 +126,48 @@ internal import Synchronization
       return 0
     }
     unsafe source.pointee.backoff = 0
-    unsafe switchBurst(plan, source, frames, bytes)
-    return frames
+    unsafe switchBurst(
+      plan, source, gathered, headerSize: UInt32(source.pointee.tap.headerSize))
+    return gathered.frames
   }
 
   @inline(always)
   private mutating func switchBurst(
-    _ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>, _ frames: Int, _ bytes: Int
+    _ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>, _ taken: Gathered,
+    headerSize: UInt32
   ) {
     let counters = unsafe source.pointee.counters
-    counters.add(.frames, frames)
-    counters.add(.bytes, bytes)
+    var gathered = taken
+    let judged = burst.judge(&gathered, headerSize: headerSize, counters)
+    counters.add(.frames, gathered.frames)
+    counters.add(.bytes, judged.bytes)
     counters.add(.bursts, 1)
     if unsafe source.pointee.discards {
-      discard(frames, counters)
+      counters.drop(.queueDisabled, gathered.frames &- gathered.dropped.nonzeroBitCount)
     } else {
-      unsafe bridge(plan, source, frames)
+      unsafe bridge(plan, source, gathered, judged)
     }
   }
 
-  @inline(never)
-  private func discard(_ count: Int, _ counters: Counters) {
-    for index in 0..<count where unsafe burst.frames[index].destination != Frame.dropped {
-      counters.drop(.queueDisabled)
-    }
+  // ---- Notifications ----
+
+  /// Puts a ring among those whose drivers are notified when the turn ends: whether a driver wants that can only
+  /// be known behind a full fence, which waits for every store before it. One is enough for all rings.
+  @inline(always)
+  mutating func notifyLater(_ ring: VirtqueuePointer) {
+    if unannouncedCount == Worker.unannouncedCapacity { announce() }
+    unsafe unannounced[unannouncedCount] = ring
+    unannouncedCount &+= 1
   }
+
+  @inline(never)
+  private mutating func announce() {
+    atomicMemoryFence(ordering: .sequentiallyConsistent)
+    for index in 0..<unannouncedCount { unsafe unannounced[index].notifyFenced() }
+    unannouncedCount = 0
+  }
+
+  // ---- Sharing receiveqs ----
 
   /// Takes a receiveq's lock. It is held for one burst, so a short wait almost always does; a holder that
   /// has lost its CPU costs this burst, not this worker.
@@ -157,11 +197,7 @@ internal import Synchronization
     guard let plan = unsafe state.plan?.pointee else { return false }
     var busy = false
     for index in 0..<plan.sourceCount {
-      if let ring = unsafe plan.sources[index].ring, unsafe !ring.pointee.counters.isBroken,
-        unsafe ring.pointee.requestKicks()
-      {
-        busy = true
-      }
+      if let ring = unsafe plan.sources[index].ring, ring.requestKicks() { busy = true }
     }
     return busy
   }
@@ -169,7 +205,7 @@ internal import Synchronization
   func suppressNotifications() {
     guard let plan = unsafe state.plan?.pointee else { return }
     for index in 0..<plan.sourceCount {
-      if let ring = unsafe plan.sources[index].ring { unsafe ring.pointee.suppressKicks() }
+      if let ring = unsafe plan.sources[index].ring { ring.suppressKicks() }
       unsafe plan.sources[index].pause = 0
     }
   }

@@ -83,6 +83,21 @@ internal import Synchronization
     thread = nil
   }
 
+  // ---- Without a thread ----
+
+  /// In place of `start`, and after a turn: from here on the worker counts as asleep.
+  func rest() { state.epoch |= 1 }
+
+  /// Runs one turn in the caller's thread; returns the frames taken. The worker rests before and after.
+  func turn() -> Int {
+    precondition(thread == nil && state.epoch & 1 != 0, "the worker has a thread, or is turning")
+    wakeUp()
+    // SAFETY: there is no thread, and the caller has promised that no other is here.
+    let moved = unsafe worker.pointee.turn()
+    rest()
+    return moved
+  }
+
   private final class Box: Sendable {
     let failure: Lock<SystemError?>
     init(_ failure: Lock<SystemError?>) { self.failure = failure }
@@ -116,8 +131,8 @@ internal import Synchronization
         idle = 0
       }
     }
-    // Counts as asleep from here on: nobody need wait for a worker that has ended.
-    state.epoch |= 1
+    // Nobody need wait for a worker that has ended either.
+    rest()
   }
 
   /// Sleeps until there is something to do. Every ring is asked for a kick first, then looked at once
@@ -127,16 +142,18 @@ internal import Synchronization
       // A ring without a kick descriptor never calls: look at it a thousand times a second.
       let limit = unsafe state.plan?.pointee.mustPoll == true ? 1 : 1000
       state.add(.sleeps)
-      state.epoch |= 1
+      rest()
       _ = clx_epoll_wait(epoll.raw, CInt(limit))
-      // Awake, and visibly so, before the next look at the mailbox: see `Quiescence`.
-      state.epoch = state.epoch &+ 1
-      if unsafe worker.pointee.fences {
-        atomicMemoryFence(ordering: .sequentiallyConsistent)
-      }
+      wakeUp()
       wake.drain()
     }
     unsafe worker.pointee.suppressNotifications()
+  }
+
+  /// Awake, and visibly so, before the next look at the mailbox: see `Quiescence`.
+  private func wakeUp() {
+    state.epoch = state.epoch &+ 1
+    if unsafe worker.pointee.fences { atomicMemoryFence(ordering: .sequentiallyConsistent) }
   }
 }
 

@@ -1,0 +1,135 @@
+internal import CVector
+
+/// What a worker holds while it moves one burst of frames; in its arena, made once.
+///
+/// A frame is a number below `size`. What is known of it lies in an array for each property, not in a record
+/// for each frame: a pass over a burst touches only what it needs, and vector instructions can take eight
+/// frames at a time.
+///
+/// SAFETY: the arrays live as long as the arena, which outlives its worker; indices come from loops
+/// bounded by the constants beside them. Addresses of frames are what a queue has proved to be mapped for
+/// the frame's length.
+@safe struct Burst {
+  /// Most frames of a burst. DPDK and VPP use 32 and 256; from 16 to 256 they measure alike. No more than
+  /// the bits of a `Set`.
+  static let size = 64
+  /// Bytes of the longest frame: 64 KiB behind an Ethernet header, as a segmented frame may be.
+  static let maximumLength = 65_550
+  /// Pieces one chain may have. IOV_MAX is 1024, and a TAP needs two more for the headers.
+  static let maximumSegments = 1000
+  /// Descriptors of one chain that are looked at, empty ones and the one of an indirect table included.
+  static let maximumDescriptors = 1024
+  /// Pieces the table has room for: a burst of ordinary frames, or one frame of very many pieces.
+  static let segmentCapacity = 4096
+  /// Pieces of a receiver's buffers, filled and emptied frame by frame.
+  static let targetCapacity = 2 * maximumSegments
+
+  /// Some of the frames of a burst: bit n is frame n.
+  typealias Set = UInt64
+
+  /// Whether the processor has what CVector needs.
+  let vectors: Bool
+
+  // ---- By frame ----
+
+  /// Address here of byte 0 of a frame that lies in one piece; 0: its pieces are in the segment table.
+  let addresses: UnsafeMutablePointer<UInt>
+  /// Bytes, without the virtio-net header.
+  let lengths: UnsafeMutablePointer<UInt32>
+  /// The first 16 bytes (fewer, if the frame is shorter), as they were judged.
+  let headers: UnsafeMutablePointer<EthernetHeader>
+  /// Flags and type of segmentation in the virtio-net header, as they were judged.
+  let netHeaders: UnsafeMutablePointer<UInt16>
+  /// A port's number, or one of `Destination`.
+  let destinations: UnsafeMutablePointer<UInt16>
+  /// Where a frame's pieces are, if it is in pieces.
+  let pieces: UnsafeMutablePointer<Pieces>
+
+  // ---- By delivery ----
+
+  /// 0, 1, 2 …: the order of frames that all go to one place.
+  let natural: UnsafeMutablePointer<UInt16>
+  /// Frames in the order in which they are delivered, a destination after the other.
+  let order: UnsafeMutablePointer<UInt16>
+  /// Addresses of the receive buffers of a run of frames.
+  let buffers: UnsafeMutablePointer<UInt>
+
+  // ---- Pieces ----
+
+  let segments: UnsafeMutablePointer<Segment>
+  let targets: UnsafeMutablePointer<Segment>
+  /// The chains set aside for one frame.
+  let chains: UnsafeMutablePointer<TakenChain>
+  static let chainCapacity = 1024
+
+  /// Values of `destinations` that are no port.
+  enum Destination {
+    /// The frame is dropped already, and counted.
+    static let none: UInt16 = 0xFFFF
+    /// The frame goes to every port but the one it came from.
+    static let flood: UInt16 = 0xFFFE
+  }
+
+  /// The first of a frame's pieces in the segment table, and their number.
+  struct Pieces {
+    var first: UInt32 = 0
+    var count: UInt32 = 0
+  }
+
+  /// One receive chain set aside for a frame.
+  struct TakenChain {
+    /// As in `Chain`.
+    var id: UInt16
+    var slots: UInt16
+    /// Bytes of room.
+    var capacity: UInt32
+  }
+
+  /// - Parameter vectors: whether to use vector instructions where there are any.
+  init(arena: Arena, vectors: Bool = true) throws {
+    self.vectors = vectors && cvx_available() != 0
+    unsafe addresses = unsafe try Burst.array(0, Burst.size, arena)
+    unsafe lengths = unsafe try Burst.array(0, Burst.size, arena)
+    unsafe headers = unsafe try Burst.array(EthernetHeader(), Burst.size, arena)
+    unsafe netHeaders = unsafe try Burst.array(0, Burst.size, arena)
+    unsafe destinations = unsafe try Burst.array(0, Burst.size, arena)
+    unsafe pieces = unsafe try Burst.array(Pieces(), Burst.size, arena)
+    unsafe natural = unsafe try Burst.array(0, Burst.size, arena)
+    unsafe order = unsafe try Burst.array(0, Burst.size, arena)
+    unsafe buffers = unsafe try Burst.array(0, Burst.size, arena)
+    let none = unsafe Segment(UnsafeMutableRawPointer(bitPattern: 1).unsafelyUnwrapped, 0)
+    unsafe segments = unsafe try Burst.array(none, Burst.segmentCapacity, arena)
+    unsafe targets = unsafe try Burst.array(none, Burst.targetCapacity, arena)
+    unsafe chains = unsafe try Burst.array(
+      TakenChain(id: 0, slots: 0, capacity: 0), Burst.chainCapacity, arena)
+    for index in 0..<Burst.size { unsafe natural[index] = UInt16(index) }
+  }
+
+  private static func array<Element: BitwiseCopyable>(
+    _ value: Element, _ count: Int, _ arena: Arena
+  ) throws -> UnsafeMutablePointer<Element> {
+    let memory = unsafe try arena.allocate(bytes: count * MemoryLayout<Element>.stride)
+    return unsafe memory.initializeMemory(as: Element.self, repeating: value, count: count)
+  }
+}
+
+/// What a queue gave: frames 0 ..< `frames` of the burst.
+struct Gathered {
+  var frames = 0
+  /// Frames whose headers are loaded already; a plain frame's are loaded by `judge`.
+  var judged: Burst.Set = 0
+  /// Frames that were dropped, and counted.
+  var dropped: Burst.Set = 0
+}
+
+/// A piece of contiguous memory.
+struct Segment {
+  var base: UInt
+  var length: UInt32
+
+  @inline(always)
+  init(_ base: UnsafeMutableRawPointer, _ length: UInt32) {
+    self.base = UInt(bitPattern: base)
+    self.length = length
+  }
+}

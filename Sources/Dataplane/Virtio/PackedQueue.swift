@@ -1,0 +1,130 @@
+internal import CLinux
+internal import Linux
+internal import Synchronization
+
+/// One packed virtqueue (virtio v1.4, 2.8), seen from the device.
+///
+/// Theory of operation. Driver and device own the one ring of descriptors by turns, as AVAIL and USED of each
+/// say; only the next descriptor is ever waited for. Chains are used in the order in which they were made
+/// available, so a chain's used element goes where the chain began, and one position serves for both. Elements are
+/// written as the burst goes, but for the first: until `publish` stores that one with release ordering, the driver
+/// sees none. With VIRTIO_F_IN_ORDER a transmitq writes the first only, with the id of the last (2.8.8).
+///
+/// A buffer id is the driver's to choose; it is handed back and never used to find anything here.
+///
+/// The value lives at one address for as long as a worker may know it. At any moment it has one user: a
+/// transmitq the worker that polls it, a receiveq the worker that holds its lock.
+@safe struct PackedQueue: Virtqueue {
+  // Set at the start, read by the worker.
+  let ring: PackedRing
+  let memory: MemoryView
+  let counters: Counters
+  let headerSize: UInt32
+  let eventIndex: Bool
+  let indirect: Bool
+  let mergeable: Bool
+  /// One used element stands for all of a burst.
+  let batches: Bool
+  /// The call eventfd, or -1 when the driver polls.
+  let call: CInt
+
+  // The worker's.
+  /// The next descriptor to take.
+  var next: PackedPosition
+  /// The descriptor that `publish` marks as used, and its second word; -1: there is none.
+  var heldIndex = -1
+  var held: UInt64 = 0
+  /// Descriptors taken since `publish`: no more than the ring has, whatever a driver makes available meanwhile.
+  var unpublished = 0
+  /// Descriptors published since the driver was last considered for an interrupt.
+  var unsignalled = 0
+  /// Index of the memory region hit last.
+  var region = 0
+
+  // ---- Burst limits ----
+
+  /// `limit` when a chain may be taken now, else 0. How many there are is seen only one after another.
+  @inline(always)
+  func available(_ limit: Int) -> Int {
+    if ring.rest(next.index) & PackedRing.availMask != next.availBits { return 0 }
+    return unpublished == ring.size || counters.isBroken ? 0 : limit
+  }
+
+  @inline(never)
+  func breakDown(_ fault: QueueFault) {
+    counters.setFault(fault)
+  }
+
+  // ---- Used ----
+
+  /// Takes a chain of `slots` descriptors, which begins at the next, and gives it back.
+  mutating func use(_ id: UInt16, slots: UInt16, written: UInt32) {
+    let bits = UInt64(id) &<< 32 | next.usedBits
+    if heldIndex < 0 {
+      heldIndex = next.index
+      held = bits | UInt64(written) | (written > 0 ? PackedRing.write : 0)
+    } else if batches {
+      held = held & ~PackedRing.idMask | UInt64(id) &<< 32
+    } else {
+      ring.setUsed(next.index, bits | UInt64(written) | (written > 0 ? PackedRing.write : 0))
+    }
+    unpublished &+= Int(slots)
+    next.advance(by: Int(slots), size: ring.size)
+  }
+
+  /// Shows the driver every element written so far.
+  @inline(always)
+  mutating func publish() {
+    if heldIndex < 0 { return }
+    ring.publishUsed(heldIndex, held)
+    heldIndex = -1
+    unsignalled &+= unpublished
+    unpublished = 0
+  }
+
+  // ---- Notifications ----
+
+  @inline(always)
+  var hasNews: Bool { unsignalled > 0 }
+
+  /// Interrupts the driver if it wants to hear of what was published since the last time (2.8.10). A full fence
+  /// has come after `publish`.
+  @inline(always)
+  mutating func notifyFenced() {
+    if unsignalled == 0 { return }
+    let count = min(unsignalled, ring.size)
+    unsignalled = 0
+    let event = ring.driverEvent
+    if isWanted(event, count) { interrupt() }
+  }
+
+  /// Whether the last `count` descriptors passed are worth an interrupt. The reserved value of the flags, and one
+  /// that was not negotiated, ask for every one.
+  @inline(always)
+  private func isWanted(_ event: UInt32, _ count: Int) -> Bool {
+    let flags = event &>> 16 & 3
+    if flags == PackedRing.Event.disable { return false }
+    if flags != PackedRing.Event.descriptor || !eventIndex { return true }
+    // In 16-bit numbers that begin with this lap: what lies in the one before is negative.
+    let position = PackedPosition(word: UInt16(truncatingIfNeeded: event))
+    let place = position.wrap == next.wrap ? position.index : position.index &- ring.size
+    let new = UInt16(truncatingIfNeeded: next.index)
+    return clx_need_event(
+      UInt16(truncatingIfNeeded: place), new, new &- UInt16(truncatingIfNeeded: count)) != 0
+  }
+
+  /// Asks the driver not to kick.
+  func suppressKicks() {
+    ring.setDeviceEvent(PackedRing.Event.disable &<< 16)
+  }
+
+  /// Asks the driver to kick at the next buffer. Returns whether there is one already; then no kick need
+  /// come, and the caller must look.
+  func requestKicks() -> Bool {
+    ring.setDeviceEvent(
+      eventIndex
+        ? PackedRing.Event.descriptor &<< 16 | UInt32(next.word) : PackedRing.Event.enable)
+    atomicMemoryFence(ordering: .sequentiallyConsistent)
+    return ring.rest(next.index) & PackedRing.availMask == next.availBits
+  }
+}

@@ -1,0 +1,102 @@
+/// Delivering frames to a guest: each is copied once, from its sender's memory into the buffers the
+/// receiver posted.
+///
+/// SAFETY: a buffer's address is what the memory's table has proved to be mapped for header and frame; pieces
+/// and chains stay below their capacities, checked before each chain.
+extension Virtqueue {
+  /// Copies frames into the guest's buffers, in the order given; those that find no place are dropped by
+  /// name. The entries stay invisible until `publish`.
+  ///
+  /// - Parameters:
+  ///   - order: `count` frames of the burst.
+  ///   - limit: bytes of the longest untagged frame the port takes.
+  mutating func deliver(
+    _ burst: Burst, _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32
+  ) -> Delivered {
+    var delivered = Delivered()
+    var done = 0
+    while done < count {
+      let (run, bytes) = unsafe placePlain(burst, order + done, count &- done, limit: limit)
+      delivered.frames &+= run
+      delivered.bytes &+= bytes
+      done &+= run
+      if done == count { break }
+      let index = Int(unsafe order[done])
+      done &+= 1
+      if let reason = placeAny(index, burst, limit: limit) {
+        counters.drop(reason)
+        // With no buffer for this one there is none for those behind it.
+        if reason == .noReceiveBuffer, available(1) == 0 {
+          counters.drop(.noReceiveBuffer, count &- done)
+          break
+        }
+      } else {
+        delivered.frames &+= 1
+        delivered.bytes &+= Int(unsafe burst.lengths[index])
+      }
+    }
+    return delivered
+  }
+
+  /// Copies one frame into buffers of any layout, as many as it needs, or says why it can't.
+  @inline(never)
+  private mutating func placeAny(_ index: Int, _ burst: Burst, limit: UInt32) -> DropReason? {
+    let length = unsafe burst.lengths[index]
+    // A VLAN tag is not part of the MTU (5.1.4.1).
+    if length > limit, unsafe length > limit &+ (burst.headers[index].isTagged ? 4 : 0) {
+      return .exceedsMTU
+    }
+    let needed = UInt64(headerSize &+ length)
+    var room: UInt64 = 0
+    var chains = 0
+    var slots = 0
+    var pieces = 0
+    var budget = 2 * Burst.targetCapacity
+    while room < needed {
+      // Without merging a frame has one buffer only; it is kept for a frame that fits (5.1.9.3.2).
+      if chains > 0, !mergeable { return .receiveBufferTooSmall }
+      if chains == Burst.chainCapacity { return .receiveBufferTooSmall }
+      guard
+        let chain = unsafe chain(
+          ahead: slots, writable: true, output: burst.targets + pieces,
+          capacity: Burst.targetCapacity &- pieces, budget: &budget)
+      else { return counters.isBroken ? .queueBroken : .noReceiveBuffer }
+      unsafe burst.chains[chains] = Burst.TakenChain(
+        id: chain.id, slots: chain.slots, capacity: chain.length)
+      chains &+= 1
+      slots &+= Int(chain.slots)
+      // A buffer that is no good, or has no room even for the header, would block the ring for ever: it
+      // goes back empty, and costs the guest a frame.
+      if chain.fault != nil || chain.length < (chains == 1 ? headerSize : 1) {
+        return discard(chains, burst)
+      }
+      pieces &+= chain.segments
+      room &+= UInt64(chain.length)
+    }
+
+    burst.fill(index, targets: pieces, buffers: chains, headerSize: headerSize)
+    var left = headerSize &+ length
+    for taken in 0..<chains {
+      let chain = unsafe burst.chains[taken]
+      let written = min(left, chain.capacity)
+      use(chain.id, slots: chain.slots, written: written)
+      left &-= written
+    }
+    return nil
+  }
+
+  /// Returns the chains set aside for a frame, empty, with the one among them that is no good.
+  private mutating func discard(_ chains: Int, _ burst: Burst) -> DropReason {
+    for index in 0..<chains {
+      let chain = unsafe burst.chains[index]
+      use(chain.id, slots: chain.slots, written: 0)
+    }
+    return .malformedReceiveBuffer
+  }
+}
+
+/// What a delivery came to.
+struct Delivered {
+  var frames = 0
+  var bytes = 0
+}

@@ -1,0 +1,51 @@
+/// Taking frames from a guest: the burst becomes views of its memory, nothing is copied.
+///
+/// SAFETY: a frame's address is what the memory's table has proved to be mapped for the frame's length; frame
+/// and segment indices stay below the capacities that `gather` checks before each chain.
+extension Virtqueue {
+  /// Takes up to `Burst.size` chains. Each becomes a frame of `burst`, or a named drop; either way it is given
+  /// back, which `publish` shows once the burst has been delivered.
+  mutating func gather(_ burst: Burst) -> Gathered {
+    let count = available(Burst.size)
+    var gathered = Gathered()
+    var segments = 0
+    while gathered.frames < count {
+      gathered.frames &+= takePlain(burst, from: gathered.frames, to: count)
+      if gathered.frames == count || available(1) == 0 { break }
+      // Bounds the work of one burst: a chain of a thousand pieces ends it.
+      if segments > Burst.segmentCapacity &- Burst.maximumSegments { break }
+      if !takeAny(burst, &gathered, segments: &segments) { break }
+    }
+    return gathered
+  }
+
+  /// Takes one chain of any layout: the header may share a descriptor with the frame, or be split over several
+  /// (2.7.4.1). Returns false when the ring is broken.
+  @inline(never)
+  private mutating func takeAny(
+    _ burst: Burst, _ gathered: inout Gathered, segments used: inout Int
+  ) -> Bool {
+    var budget = Burst.maximumDescriptors
+    guard
+      let chain = unsafe chain(
+        ahead: 0, writable: false, output: burst.segments + used,
+        capacity: Burst.maximumSegments, budget: &budget)
+    else { return false }
+    use(chain.id, slots: chain.slots, written: 0)
+    let index = gathered.frames
+    let bit: Burst.Set = 1 &<< UInt64(index)
+    gathered.frames &+= 1
+    let reason =
+      chain.fault
+      ?? burst.view(
+        index, first: used, count: chain.segments, length: chain.length, headerSize: headerSize)
+    if let reason {
+      counters.drop(reason)
+      gathered.dropped |= bit
+    } else {
+      used &+= chain.segments
+      gathered.judged |= bit
+    }
+    return true
+  }
+}

@@ -1,0 +1,175 @@
+internal import CLinux
+internal import Synchronization
+
+/// A virtqueue of either layout, seen from the device: what split and packed rings (virtio v1.4, 2.7 and 2.8) have
+/// in common, and the two ways of a burst through them (`Virtqueue+Transmitq`, `Virtqueue+Receiveq`).
+///
+/// Never used as a type: each function here is compiled once for each layout.
+protocol Virtqueue {
+  var memory: MemoryView { get }
+  var counters: Counters { get }
+  /// Bytes of the virtio-net header: 12, or 10 for a legacy driver without mergeable buffers (5.1.9).
+  var headerSize: UInt32 { get }
+  var mergeable: Bool { get }
+  /// The call eventfd, or -1 when the driver polls.
+  var call: CInt { get }
+
+  /// How many chains may be taken now, at most `limit`, or `limit` where that can't be told before; 0: none.
+  mutating func available(_ limit: Int) -> Int
+
+  /// Takes frames that lie in one descriptor each with their virtio-net header, for as long as such come, as frames
+  /// `first ..< end` of the burst; returns how many.
+  mutating func takePlain(_ burst: Burst, from first: Int, to end: Int) -> Int
+
+  /// Delivers frames in one piece into buffers of one descriptor, for as long as both come; returns how many,
+  /// and their bytes.
+  mutating func placePlain(
+    _ burst: Burst, _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32
+  ) -> (frames: Int, bytes: Int)
+
+  /// Translates the chain that begins `ahead` slots behind the next one; `nil` when none is available there, or
+  /// the ring has broken. The chain is not taken.
+  ///
+  /// - Parameters:
+  ///   - writable: the direction the queue wants: `true` in a receiveq.
+  ///   - output: room for `capacity` pieces.
+  ///   - budget: descriptors that may still be looked at. Empty ones take no piece, so `capacity` alone would
+  ///     let a guest keep a worker for 32,768 of them, chain after chain.
+  mutating func chain(
+    ahead: Int, writable: Bool, output: UnsafeMutablePointer<Segment>, capacity: Int,
+    budget: inout Int
+  ) -> Chain?
+
+  /// Takes the next chain and gives it back with `written` bytes; the driver sees that after `publish`.
+  mutating func use(_ id: UInt16, slots: UInt16, written: UInt32)
+
+  /// Shows the driver every chain given back so far.
+  mutating func publish()
+
+  /// Whether anything was published since the driver was last considered for an interrupt.
+  var hasNews: Bool { get }
+
+  /// `notify`, when a full fence has come after `publish` already.
+  mutating func notifyFenced()
+
+  /// Asks the driver not to kick.
+  func suppressKicks()
+
+  /// Asks the driver to kick at the next buffer. Returns whether there is one already; then no kick need
+  /// come, and the caller must look.
+  func requestKicks() -> Bool
+}
+
+extension Virtqueue {
+  /// Interrupts the driver if it wants to hear of what `publish` has shown since the last time.
+  @inline(always)
+  mutating func notify() {
+    if !hasNews { return }
+    // The driver writes its wish, then looks for used buffers; we wrote used buffers, then look at its wish. Both
+    // must see the other's write, and only a full fence orders a store before a load.
+    atomicMemoryFence(ordering: .sequentiallyConsistent)
+    notifyFenced()
+  }
+
+  @inline(never)
+  func interrupt() {
+    if call >= 0 {
+      clx_eventfd_signal(call)
+      counters.add(.notifications, 1)
+    }
+  }
+}
+
+/// A running virtqueue of one of the two layouts, by its address.
+///
+/// SAFETY: what it points to outlives every plan that names it (`Quiescence`).
+@safe enum VirtqueuePointer {
+  case split(UnsafeMutablePointer<SplitQueue>)
+  case packed(UnsafeMutablePointer<PackedQueue>)
+
+  @inline(always)
+  var headerSize: UInt32 {
+    switch self {
+    case .split(let queue): unsafe queue.pointee.headerSize
+    case .packed(let queue): unsafe queue.pointee.headerSize
+    }
+  }
+
+  @inline(always)
+  func gather(_ burst: Burst) -> Gathered {
+    switch self {
+    case .split(let queue): unsafe queue.pointee.gather(burst)
+    case .packed(let queue): unsafe queue.pointee.gather(burst)
+    }
+  }
+
+  @inline(always)
+  func deliver(
+    _ burst: Burst, _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32
+  ) -> Delivered {
+    switch self {
+    case .split(let queue): unsafe queue.pointee.deliver(burst, order, count, limit: limit)
+    case .packed(let queue): unsafe queue.pointee.deliver(burst, order, count, limit: limit)
+    }
+  }
+
+  @inline(always)
+  func publish() {
+    switch self {
+    case .split(let queue): unsafe queue.pointee.publish()
+    case .packed(let queue): unsafe queue.pointee.publish()
+    }
+  }
+
+  @inline(always)
+  func notify() {
+    switch self {
+    case .split(let queue): unsafe queue.pointee.notify()
+    case .packed(let queue): unsafe queue.pointee.notify()
+    }
+  }
+
+  @inline(always)
+  func notifyFenced() {
+    switch self {
+    case .split(let queue): unsafe queue.pointee.notifyFenced()
+    case .packed(let queue): unsafe queue.pointee.notifyFenced()
+    }
+  }
+
+  func suppressKicks() {
+    switch self {
+    case .split(let queue): unsafe queue.pointee.suppressKicks()
+    case .packed(let queue): unsafe queue.pointee.suppressKicks()
+    }
+  }
+
+  /// `Virtqueue.requestKicks`; a broken ring is not asked.
+  func requestKicks() -> Bool {
+    switch self {
+    case .split(let queue):
+      unsafe !queue.pointee.counters.isBroken && queue.pointee.requestKicks()
+    case .packed(let queue):
+      unsafe !queue.pointee.counters.isBroken && queue.pointee.requestKicks()
+    }
+  }
+
+  /// Where a device that goes on here begins, as GET_VRING_BASE answers (vhost-user: "A vring state
+  /// description").
+  var base: UInt32 {
+    switch self {
+    case .split(let queue): UInt32(unsafe queue.pointee.nextAvail)
+    case .packed(let queue): UInt32(unsafe queue.pointee.next.word) &* 0x1_0001
+    }
+  }
+
+  var address: UnsafeMutableRawPointer {
+    switch self {
+    case .split(let queue): UnsafeMutableRawPointer(queue)
+    case .packed(let queue): UnsafeMutableRawPointer(queue)
+    }
+  }
+
+  /// Bytes for a queue of either layout.
+  static let byteCount = max(MemoryLayout<SplitQueue>.size, MemoryLayout<PackedQueue>.size)
+}

@@ -1,0 +1,83 @@
+/// What a lane sends: the lengths of its frames and where they go. None of this while frames are under way.
+extension Lane {
+  /// Where frames go, as their first sixteen bytes, ready to be stored: addresses, EtherType and two bytes
+  /// of zeros.
+  public struct Flow: Sendable, Hashable {
+    let front: SIMD2<UInt64>
+    public let destination: EthernetAddress
+    public let source: EthernetAddress
+
+    public init(to destination: EthernetAddress, from source: EthernetAddress) {
+      self.destination = destination
+      self.source = source
+      let bytes = EthernetFrame.make(to: destination, from: source, payload: [0, 0])
+      front = SIMD2(FrontEndMessage.load(bytes, at: 0), FrontEndMessage.load(bytes, at: 8))
+    }
+  }
+
+  /// Whether the lane holds every transmit buffer.
+  public var isDrained: Bool { idleCount == buffers }
+
+  /// The longest frame that can be sent.
+  public var maxFrameLength: Int { options.transmitRoom * options.pieces }
+
+  /// Makes frames from now on as long as `lengths` say, one buffer after another. The device must have
+  /// returned every transmit buffer (`isDrained`).
+  public mutating func prepare(_ lengths: [Int]) {
+    precondition(isDrained && !lengths.isEmpty)
+    precondition(lengths.allSatisfy { $0 >= Lane.minFrameLength && $0 <= maxFrameLength })
+    let most = (lengths.reduce(0, max) + options.transmitRoom - 1) / options.transmitRoom
+    let step = options.indirect ? 1 : most
+    buffers = transmitq.size / step
+    frameLength = lengths.count == 1 ? lengths[0] : 0
+    idleFirst = 0
+    idleCount = buffers
+    for buffer in 0..<buffers {
+      let head = buffer * step
+      let length = lengths[buffer % lengths.count]
+      // SAFETY: `head` is below the ring's size, the capacity of both.
+      unsafe idle[buffer] = UInt16(head)
+      unsafe frameLengths[head] = UInt32(length)
+      transmitq.prime(UInt16(head), segments(head, length), indirect: options.indirect)
+    }
+  }
+
+  /// The flows whose turn it is one after another, frame by frame; none: nothing can be sent.
+  public mutating func setFlows(_ list: [Flow]) {
+    precondition(list.count <= Lane.flowCapacity)
+    for (index, flow) in list.enumerated() { unsafe flows[index] = flow.front }
+    flowCount = list.count
+    nextFlow = 0
+    sequence = 0
+  }
+
+  /// What the descriptors of a frame of `length` bytes in `head`'s buffers name.
+  private func segments(_ head: Int, _ length: Int) -> [Segment] {
+    let header = UInt64(headerLength)
+    var found: [Segment] = []
+    for (index, piece) in pieces(head, length).enumerated() {
+      let address = transmit.address + UInt64(piece.offset)
+      let bytes = UInt32(piece.length)
+      if index > 0 {
+        found.append(Segment(address, bytes))
+      } else if options.indirect {
+        found += [Segment(address - header, UInt32(header)), Segment(address, bytes)]
+      } else {
+        found.append(Segment(address - header, UInt32(header) + bytes))
+      }
+    }
+    return found
+  }
+
+  /// Where in `transmit` the parts of a frame of `length` bytes lie.
+  func pieces(_ head: Int, _ length: Int) -> [(offset: Int, length: Int)] {
+    let room = options.transmitRoom
+    let count = (length + room - 1) / room
+    return (0..<count).map { index in
+      (
+        offset: head * transmitStride + index * Lane.stride(room) + Lane.line,
+        length: min(room, length - index * room)
+      )
+    }
+  }
+}

@@ -1,0 +1,132 @@
+import Glibc
+import Linux
+import VirtioDriver
+
+/// The test bed: a generator with lanes on each port of the switch, whose addresses the switch has learned.
+final class Bed {
+  let generator: Generator
+  private let ports: [GeneratorPort]
+  /// Numbers of the lanes that are given frames to send, and of those that get them.
+  let senders: [Int]
+  let receivers: [Int]
+  /// Receivers of a frame.
+  let copies: Int
+  private let plan: Plan
+
+  /// Attaches to the sockets at `paths` from the CPU of the plan.
+  init(paths: [String], plan: Plan) throws {
+    self.plan = plan
+    if let cpu = plan.cpu { try Affinity.confine(to: [cpu]) }
+    let longest = plan.sizes.reduce(0) { max($0, $1.longest) }
+    let (wanted, needed) = Bed.features(plan)
+    let options = Bed.laneOptions(plan, longest: longest)
+    let generator = Generator(capacity: paths.count * plan.queues)
+    self.generator = generator
+    var ports: [GeneratorPort] = []
+    for path in paths {
+      do {
+        let port = try GeneratorPort(path: path, wanted: wanted, needed: needed)
+        try port.start(options, queuePairs: plan.queues) { generator.add($0) }
+        ports.append(port)
+      } catch {
+        throw BenchError("\(path): \(BenchError(error))")
+      }
+    }
+    self.ports = ports
+    if !ports.allSatisfy(\.hasHugepages) {
+      Output.complain(
+        "no 2 MiB hugepages for the guests' memory (sysctl vm.nr_hugepages): ordinary pages, which are slower"
+      )
+    }
+    let lanes = { (ports: Range<Int>) in
+      Array(ports.lowerBound * plan.queues..<ports.upperBound * plan.queues)
+    }
+    switch plan.pattern {
+    case .pairs: (senders, receivers) = (lanes(0..<ports.count), lanes(0..<ports.count))
+    case .manyToOne: (senders, receivers) = (lanes(1..<ports.count), lanes(0..<1))
+    case .flood: (senders, receivers) = (lanes(0..<1), lanes(1..<ports.count))
+    }
+    copies = plan.pattern == .flood ? ports.count - 1 : 1
+    try announce()
+    for lane in 0..<generator.count {
+      generator[lane].isSending = senders.contains(lane)
+      generator[lane].setFlows(senders.contains(lane) ? flows(lane) : [])
+    }
+  }
+
+  static func features(_ plan: Plan) -> (wanted: VirtioFeatures, needed: VirtioFeatures) {
+    var wanted: VirtioFeatures = [.version1, .protocolFeatures]
+    var needed: VirtioFeatures = []
+    if plan.mergeable { needed.insert(.mrgRxbuf) }
+    if plan.indirect { needed.insert(.indirectDesc) }
+    if plan.inOrder { needed.insert(.inOrder) }
+    if plan.ring == .packed { needed.formUnion([.ringPacked, .version1]) }
+    if plan.queues > 1 { needed.formUnion([.mq, .protocolFeatures]) }
+    wanted.formUnion(needed)
+    return (wanted, needed)
+  }
+
+  static func laneOptions(_ plan: Plan, longest: Int) -> Lane.Options {
+    // Longer frames lie in pieces of a page, as guests have them.
+    let room = min(4096, max(2048, longest))
+    let whole = plan.mergeable ? plan.bufferSize : max(2048, longest)
+    return Lane.Options(
+      features: features(plan).needed, ringSize: plan.ringSize, receiveRoom: whole,
+      transmitRoom: room, pieces: (longest + room - 1) / room, indirect: plan.indirect)
+  }
+
+  /// Address `number` of a lane's port. Lanes of a port have addresses of their own.
+  private func address(_ lane: Int, _ number: Int) -> EthernetAddress {
+    .station((lane + 1) << 16 | number)
+  }
+
+  private func flows(_ lane: Int) -> [Lane.Flow] {
+    (0..<plan.macs).map { number in
+      let source = address(lane, number)
+      switch plan.pattern {
+      case .pairs:
+        let port = lane / plan.queues
+        let peer = (port ^ 1) * plan.queues + lane % plan.queues
+        return .init(to: address(peer, number), from: source)
+      case .manyToOne: return .init(to: address(0, number), from: source)
+      case .flood: return .init(to: .broadcast, from: source)
+      }
+    }
+  }
+
+  /// Lets the switch learn every address, by a broadcast each.
+  private func announce() throws {
+    for lane in 0..<generator.count {
+      for first in stride(from: 0, to: plan.macs, by: 32) {
+        let numbers = first..<min(first + 32, plan.macs)
+        generator[lane].setFlows(
+          numbers.map { .init(to: .broadcast, from: address(lane, $0)) })
+        generator.send(numbers.count, lane: lane)
+        try drain()
+      }
+    }
+  }
+
+  /// Makes every frame from now on one of `sizes`.
+  func prepare(_ sizes: Sizes) {
+    for lane in 0..<generator.count { generator[lane].prepare(sizes.lengths) }
+  }
+
+  /// Takes what is under way until nothing moves any more.
+  func drain(verified: Bool = false) throws {
+    if !generator.drain(.init(verified: verified)) {
+      try check()
+      throw BenchError("the switch does not return transmit buffers")
+    }
+  }
+
+  /// Fails when a back-end has hung up or broken its ring's rules.
+  func check() throws {
+    for port in ports where port.frontEnd.isClosed() {
+      throw BenchError("\(port.path): the switch has closed the connection")
+    }
+    if let violation = generator.violations.first {
+      throw BenchError("the switch broke a rule of virtio: \(violation)")
+    }
+  }
+}

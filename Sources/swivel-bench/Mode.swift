@@ -1,0 +1,33 @@
+import ArgumentParser
+
+/// What is measured.
+enum Mode: String, ExpressibleByArgument, CaseIterable, Codable, Sendable {
+  /// Frames a second, as fast as they go or at the rate that is offered.
+  case throughput
+  /// The highest rate at which no frame is lost, by binary search (RFC 2544, 26.1).
+  case zeroLoss = "zero-loss"
+  /// How long frames take at a given load.
+  case latency
+  /// The time a frame takes there and back, one at a time.
+  case ping
+  /// The longest burst, as fast as it goes, of which no frame is lost (RFC 2544, 26.4).
+  case burst
+  /// The generator alone, without a switch.
+  case generator
+}
+
+/// Who sends to whom.
+enum Pattern: String, ExpressibleByArgument, CaseIterable, Codable, Sendable {
+  /// Ports 1 and 2 to each other, 3 and 4, and so on.
+  case pairs
+  /// All ports to the first.
+  case manyToOne = "many-to-one"
+  /// The first port to all the others, by broadcasts.
+  case flood
+}
+
+/// The layout of the rings.
+enum Ring: String, ExpressibleByArgument, CaseIterable, Codable, Sendable {
+  case split
+  case packed
+}

@@ -1,0 +1,177 @@
+import ArgumentParser
+import Linux
+
+/// What can be asked for.
+struct Options: ParsableArguments {
+  @Argument(
+    help: """
+      What to measure: throughput, zero-loss (the highest rate without loss, RFC 2544), latency (at a given \
+      rate), ping (one frame at a time, there and back), burst (the longest without loss), generator (this \
+      program alone, without a switch).
+      """)
+  var mode = Mode.throughput
+
+  @Option(
+    help: ArgumentHelp("A vhost-user socket to attach to; once for each port.", valueName: "path"))
+  var socket: [String] = []
+
+  @Option(
+    help: ArgumentHelp("Ports of the swiveld it starts.", valueName: "n"))
+  var ports: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "Bytes of a frame, or several sizes: 64,512,1518; imix; rfc2544; 64k. By default a short series.",
+      valueName: "sizes"))
+  var size: String?
+
+  @Option(help: "Who sends to whom: pairs, many-to-one, or flood (the first port to all others).")
+  var pattern = Pattern.pairs
+
+  @Option(
+    help: ArgumentHelp(
+      "Frames a second that each sending port offers (800k, 5M); without it as fast as they go.",
+      valueName: "rate"))
+  var rate: Rate?
+
+  @Option(help: ArgumentHelp("How long to measure, each time.", valueName: "s"))
+  var seconds: Double?
+
+  @Option(help: ArgumentHelp("How long to send before measuring begins.", valueName: "s"))
+  var warmup = 0.5
+
+  @Option(help: ArgumentHelp("Addresses on each port.", valueName: "n"))
+  var macs = 1
+
+  @Option(help: "The rings' layout: split or packed.")
+  var ring = Ring.split
+
+  @Flag(help: "Buffers used in order (VIRTIO_F_IN_ORDER).")
+  var inOrder = false
+
+  @Flag(inversion: .prefixedNo, help: "Mergeable receive buffers.")
+  var mergeable = true
+
+  @Flag(help: "Frames sent through indirect tables, the virtio-net header in an entry of its own.")
+  var indirect = false
+
+  @Option(help: ArgumentHelp("Queue pairs of each port.", valueName: "n"))
+  var queues = 1
+
+  @Option(help: ArgumentHelp("Descriptors of each queue, a power of two.", valueName: "n"))
+  var ringSize = 256
+
+  @Option(
+    help: ArgumentHelp(
+      "Bytes of a frame that one mergeable receive buffer holds: by default 2048, or 4096 for longer frames.",
+      valueName: "bytes"))
+  var bufferSize: Int?
+
+  @Flag(help: "Make and check every byte of every frame, and their order; much slower.")
+  var verify = false
+
+  @Option(
+    help: ArgumentHelp(
+      "Percentage of frames that zero-loss and burst forgive; 0 is RFC 2544's.", valueName: "%"))
+  var loss = 0.0
+
+  @Option(
+    help: ArgumentHelp(
+      "The CPU this program runs on; by default the last but the worker's.", valueName: "cpu"))
+  var cpu: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "The CPU of the worker of the swiveld it starts; by default the last.", valueName: "cpu"))
+  var workerCpu: Int?
+
+  @Flag(help: "Print the results as JSON.")
+  var json = false
+
+  @Option(help: ArgumentHelp("Draw the results into this file.", valueName: "file"))
+  var svg: String?
+
+  func validate() throws {
+    func check(_ condition: Bool, _ message: String) throws {
+      if !condition { throw ValidationError(message) }
+    }
+    try check(socket.count != 1, "--socket is needed for each port, twice at least")
+    try check(
+      socket.isEmpty || ports == nil, "--ports is for a swiveld of its own, without --socket")
+    try check((2...64).contains(ports ?? 2), "--ports is 2 to 64")
+    try check(socket.count <= 64, "at most 64 sockets")
+    if let size {
+      do {
+        _ = try Sizes.parse(size)
+      } catch {
+        throw ValidationError("\(error)")
+      }
+    }
+    try check((0.001...3600).contains(seconds ?? 1), "--seconds is 0.001 to 3600")
+    try check((0...60).contains(warmup), "--warmup is 0 to 60")
+    try check((1...4096).contains(macs), "--macs is 1 to 4096")
+    try check((1...16).contains(queues), "--queues is 1 to 16")
+    try check(
+      (32...32768).contains(ringSize) && ringSize & (ringSize - 1) == 0,
+      "--ring-size is a power of two, 32 to 32768")
+    try check((64...65536).contains(bufferSize ?? 64), "--buffer-size is 64 to 65536")
+    try check((0..<100).contains(loss), "--loss is a percentage below 100")
+    try check(mode != .latency || rate != nil, "latency needs a load: --rate")
+    try check(
+      rate == nil || mode == .latency || mode == .throughput,
+      "--rate is for throughput and latency")
+    let longest = try Sizes.parse(size ?? "64").reduce(0) { max($0, $1.longest) }
+    try check(
+      ring == .split && !inOrder || longest <= 4096 || indirect,
+      "frames of more than 4096 bytes are several descriptors: with packed rings or --in-order also --indirect"
+    )
+    try check(
+      !verify || mode == .throughput, "--verify is for throughput: checking takes time")
+    let count = socket.isEmpty ? ports ?? 2 : socket.count
+    try check(
+      mode == .generator || pattern != .pairs || count % 2 == 0,
+      "pairs need an even number of ports")
+  }
+
+  func plan() throws -> Plan {
+    let cpus = Affinity.current
+    let worker = workerCpu ?? cpus.last ?? 0
+    let sizes = try size.map(Sizes.parse) ?? (mode == .throughput ? Sizes.usual : [.one(64)])
+    let longest = sizes.reduce(0) { max($0, $1.longest) }
+    return Plan(
+      mode: mode, sizes: sizes, pattern: pattern, rate: rate?.framesPerSecond,
+      seconds: seconds ?? (mode == .zeroLoss ? 1 : 2), warmup: warmup, macs: macs, ring: ring,
+      inOrder: inOrder, mergeable: mergeable, indirect: indirect, queues: queues,
+      ringSize: ringSize, bufferSize: bufferSize ?? (longest > 2048 ? 4096 : 2048), verify: verify,
+      loss: loss / 100,
+      cpu: cpu ?? cpus.last { $0 != worker } ?? worker, workerCPU: worker,
+      ports: socket.isEmpty ? ports ?? (pattern == .pairs ? 2 : 4) : socket.count)
+  }
+}
+
+/// What is measured and how.
+struct Plan: Sendable {
+  var mode = Mode.throughput
+  var sizes = Sizes.usual
+  var pattern = Pattern.pairs
+  /// Of each sending port; `nil`: as fast as it goes.
+  var rate: Double?
+  var seconds = 1.0
+  var warmup = 0.1
+  /// Addresses on each port.
+  var macs = 1
+  var ring = Ring.split
+  var inOrder = false
+  var mergeable = true
+  var indirect = false
+  var queues = 1
+  var ringSize = 256
+  var bufferSize = 2048
+  var verify = false
+  /// Share of frames that may be lost in a search.
+  var loss = 0.0
+  /// The generator's CPU, and that of the worker of an own daemon.
+  var cpu: Int?
+  var workerCPU = 0
+  var ports = 2
+}

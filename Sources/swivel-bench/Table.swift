@@ -1,0 +1,78 @@
+/// Results as columns of text.
+struct Table {
+  private let titles: [String]
+  private var rows: [[String]] = []
+
+  init(_ titles: [String]) { self.titles = titles }
+
+  mutating func add(_ cells: [String]) {
+    precondition(cells.count == titles.count)
+    rows.append(cells)
+  }
+
+  /// The table with its heading, every line ended, every column as wide as its widest cell and flush right.
+  var text: String {
+    let all = [titles] + rows
+    let widths = titles.indices.map { column in all.map { $0[column].count }.max() ?? 0 }
+    return all.map { cells in
+      zip(cells, widths).map { String(repeating: " ", count: $1 - $0.count) + $0 }
+        .joined(separator: "  ") + "\n"
+    }.joined()
+  }
+
+  /// What the measurements of one mode found.
+  static func of(_ results: [Outcome]) -> String {
+    guard let mode = results.first?.mode else { return "" }
+    var table: Table
+    switch mode {
+    case .latency, .ping:
+      table = Table(
+        ["frame", "Mpps", "lost", "min µs", "50 %", "90 %", "99 %", "99.9 %", "99.99 %", "max µs"])
+      for row in results {
+        let latency = row.latency
+        let at = { (percentile: Double) in
+          latency?.at(percentile).map(Figure.microseconds) ?? "–"
+        }
+        table.add(
+          [row.size, Figure.mpps(row.mpps), Figure.count(row.lostFrames)]
+            + [latency.map { Figure.microseconds($0.minimum) } ?? "–"]
+            + [at(50), at(90), at(99), at(99.9), at(99.99)]
+            + [latency.map { Figure.microseconds($0.maximum) } ?? "–"])
+      }
+    case .burst:
+      table = Table(["frame", "frames in a burst", "Mpps", "Gbit/s", "lost"])
+      for row in results {
+        table.add([
+          row.size, Figure.count(row.burstFrames ?? 0), Figure.mpps(row.mpps),
+          Figure.gbps(row.gbps), Figure.count(row.lostFrames),
+        ])
+      }
+    case .generator:
+      table = Table(["frame", "ns a frame", "Mpps"])
+      for row in results {
+        table.add([
+          row.size, Figure.fixed(row.generatorNanoseconds ?? 0, 2), Figure.mpps(row.mpps),
+        ])
+      }
+    case .throughput, .zeroLoss:
+      let checked = results.contains { $0.verification != nil }
+      table = Table(
+        ["frame", "Mpps", "Gbit/s", "sent", "lost", "share", "idle", "limit"]
+          + (checked ? ["corrupt", "disordered"] : []))
+      for row in results {
+        table.add(
+          [
+            row.size, Figure.mpps(row.mpps), Figure.gbps(row.gbps), Figure.count(row.sentFrames),
+            Figure.count(row.lostFrames), Figure.percent(row.lostShare),
+            Figure.percent(row.idleShare ?? 0), row.limit?.rawValue ?? "–",
+          ]
+            + (checked
+              ? [
+                Figure.count(row.verification?.corrupt ?? 0),
+                Figure.count(row.verification?.disordered ?? 0),
+              ] : []))
+      }
+    }
+    return table.text
+  }
+}

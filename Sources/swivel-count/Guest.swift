@@ -1,0 +1,147 @@
+import Linux
+import VirtioDriver
+
+/// One guest: memory, a receiveq that is kept full, and a transmitq whose frames were written once.
+final class Guest {
+  static let ringSize = 256
+  private static let headerLength = 12
+  /// Bytes of a receive buffer, header included.
+  private static let receiveRoom = 2048
+
+  let memory: GuestMemory
+  let features: VirtioFeatures
+  private(set) var receiveq: DriverRing
+  private(set) var transmitq: DriverRing
+  /// Transmit buffers that the guest holds, the longest idle one first.
+  private var idle: [UInt16] = []
+
+  /// - Parameter number: of the guest; a pair of guests sends to each other.
+  init(_ number: Int, _ workload: Workload) throws {
+    var features: VirtioFeatures = [.version1]
+    if workload.mergeable { features.insert(.mrgRxbuf) }
+    if workload.packed { features.insert(.ringPacked) }
+    if workload.inOrder { features.insert(.inOrder) }
+    if workload.layout == .indirect { features.insert(.indirectDesc) }
+    self.features = features
+
+    let frame = Guest.headerLength + workload.length
+    let stride = (frame + 63) / 64 * 64
+    memory = try GuestMemory(length: Guest.ringSize * (stride + Guest.receiveRoom) + (1 << 20))
+    receiveq = try Guest.ring(memory, DriverRing.Options(features))
+    var options = DriverRing.Options(features)
+    options.tableEntries = workload.layout == .indirect ? 2 : 0
+    transmitq = try Guest.ring(memory, options)
+    receiveq.disableInterrupts()
+    transmitq.disableInterrupts()
+
+    let receive = try Guest.buffer(memory, Guest.ringSize * Guest.receiveRoom)
+    receiveq.prime(
+      pool: .init(base: receive.address, stride: Guest.receiveRoom),
+      length: UInt32(Guest.receiveRoom), writable: true)
+    let all = (0..<UInt16(Guest.ringSize)).map { $0 }
+    receiveq.repost(all.span, count: all.count)
+    receiveq.publish()
+
+    let transmit = try Guest.buffer(memory, Guest.ringSize * stride)
+    let step = workload.layout == .chain ? 2 : 1
+    for (index, head) in Swift.stride(from: 0, to: Guest.ringSize, by: step).enumerated() {
+      let flow = index % workload.addresses
+      let bytes = EthernetFrame.make(
+        to: workload.floods ? .broadcast : Guest.address(number ^ 1, flow),
+        from: Guest.address(number, flow), length: workload.length)
+      transmit.write(NetHeader().bytes() + bytes, at: head * stride)
+      let buffer = transmit.slice(head * stride, frame)
+      let pieces =
+        workload.layout == .single
+        ? [buffer]
+        : [
+          buffer.slice(0, Guest.headerLength), buffer.slice(Guest.headerLength, workload.length),
+        ]
+      transmitq.prime(
+        UInt16(head), pieces.map(\.segment), indirect: workload.layout == .indirect)
+      idle.append(UInt16(head))
+    }
+  }
+
+  private static func address(_ guest: Int, _ flow: Int) -> EthernetAddress {
+    .station(256 * guest + flow)
+  }
+
+  private static func ring(
+    _ memory: GuestMemory, _ options: DriverRing.Options
+  ) throws -> DriverRing {
+    guard let parts = RingParts(size: ringSize, packed: options.packed, in: memory),
+      let ring = try DriverRing(size: ringSize, parts: parts, in: memory, options: options)
+    else { throw CountError("guest memory is too small") }
+    return ring
+  }
+
+  private static func buffer(_ memory: GuestMemory, _ bytes: Int) throws -> GuestBuffer {
+    guard let buffer = memory.allocate(bytes) else {
+      throw CountError("guest memory is too small")
+    }
+    return buffer
+  }
+
+  /// Makes `count` frames available.
+  func send(_ count: Int) {
+    transmitq.repost(idle.span, count: count)
+    transmitq.publish()
+    idle.removeFirst(count)
+  }
+
+  /// Takes back what the device has used. Returns the frames received, which all have the same number of buffers.
+  func receive(buffersPerFrame: Int) throws -> Int {
+    let received = Guest.take(from: &receiveq)
+    receiveq.repost(received.span, count: received.count)
+    receiveq.publish()
+    idle += Guest.take(from: &transmitq)
+    if let violation = receiveq.violation ?? transmitq.violation {
+      throw CountError("the device broke a rule: \(violation)")
+    }
+    return received.count / buffersPerFrame
+  }
+
+  private static func take(from ring: inout DriverRing) -> [UInt16] {
+    var heads = [UInt16](repeating: 0, count: ringSize)
+    var lengths = [UInt32](repeating: 0, count: ringSize)
+    var headSpan = heads.mutableSpan
+    var lengthSpan = lengths.mutableSpan
+    let count = ring.take(&headSpan, lengths: &lengthSpan)
+    return Array(heads.prefix(count))
+  }
+
+  /// Receive buffers that a frame of `length` bytes fills.
+  static func buffers(_ length: Int) -> Int {
+    (headerLength + length + receiveRoom - 1) / receiveRoom
+  }
+}
+
+/// Where a ring's parts are, in the front-end's addresses.
+struct RingPlace {
+  var descriptors: UInt64
+  var avail: UInt64
+  var used: UInt64
+  var base: UInt32
+}
+
+extension Guest {
+  /// The guest's only region, mapped once more, as a back-end does: guest address, front-end's address, mapping.
+  func map() throws -> (guest: UInt64, user: UInt64, mapping: Mapping) {
+    let region = memory.regions[0]
+    return (
+      region.guestAddress, region.userAddress,
+      try Mapping(sharing: region.file, offset: region.fileOffset, length: UInt64(region.length))
+    )
+  }
+
+  var receiveqPlace: RingPlace { place(receiveq) }
+  var transmitqPlace: RingPlace { place(transmitq) }
+
+  private func place(_ ring: borrowing DriverRing) -> RingPlace {
+    let user = memory.regions[0].userAddress &- memory.regions[0].guestAddress
+    return RingPlace(
+      descriptors: user &+ ring.parts.descriptors.address, avail: user &+ ring.parts.avail.address,
+      used: user &+ ring.parts.used.address, base: ring.resumeBase)
+  }
+}

@@ -1,0 +1,98 @@
+/// What the guests do, always the same.
+struct Workload {
+  /// How a frame lies in descriptors, with its virtio-net header.
+  enum Layout {
+    /// Both in one.
+    case single
+    /// The header in one, the frame in the next.
+    case chain
+    /// As `chain`, in an indirect table.
+    case indirect
+  }
+
+  var name: String
+  /// Bytes of a frame.
+  var length = 64
+  /// Frames that each sender has ready before a turn, and such turns.
+  var burst = 64
+  var rounds = 80
+  /// Addresses of each port, which take turns frame by frame.
+  var addresses = 1
+  var layout = Layout.single
+  var mergeable = true
+  var packed = false
+  var inOrder = false
+  var ports = 2
+  /// One port sends, to all others; else each of two sends to the other.
+  var floods = false
+
+  init(_ name: String, _ change: (inout Workload) -> Void = { _ in }) {
+    self.name = name
+    change(&self)
+  }
+
+  /// Turns before those that are counted: every buffer has been used, every address learned.
+  static let warmUp = 8
+
+  static let all = [
+    Workload("split"),
+    Workload("split-not-mergeable") { $0.mergeable = false },
+    Workload("split-in-order") { $0.inOrder = true },
+    Workload("split-64-addresses") { $0.addresses = 64 },
+    Workload("split-1514-bytes") { $0.length = 1514 },
+    Workload("split-flood-to-8") {
+      $0.floods = true
+      $0.ports = 9
+      $0.rounds = 160
+    },
+    Workload("split-chain") { $0.layout = .chain },
+    Workload("split-indirect") { $0.layout = .indirect },
+    Workload("split-64-KiB") {
+      $0.length = 1 << 16
+      $0.burst = 4
+      $0.rounds = 100
+    },
+    Workload("split-bursts-of-1") {
+      $0.burst = 1
+      $0.rounds = 5000
+    },
+    Workload("packed") { $0.packed = true },
+    Workload("packed-not-mergeable") {
+      $0.packed = true
+      $0.mergeable = false
+    },
+    Workload("packed-in-order") {
+      $0.packed = true
+      $0.inOrder = true
+    },
+    Workload("packed-64-addresses") {
+      $0.packed = true
+      $0.addresses = 64
+    },
+    Workload("packed-indirect") {
+      $0.packed = true
+      $0.layout = .indirect
+    },
+    Workload("packed-64-KiB") {
+      $0.packed = true
+      $0.length = 1 << 16
+      $0.burst = 4
+      $0.rounds = 100
+    },
+    Workload("packed-bursts-of-1") {
+      $0.packed = true
+      $0.burst = 1
+      $0.rounds = 5000
+    },
+    // What is counted here is a turn.
+    Workload("idle-turn-split") {
+      $0.burst = 0
+      $0.rounds = 1000
+    },
+    Workload("idle-turn-packed") {
+      $0.packed = true
+      $0.burst = 0
+      $0.rounds = 1000
+    },
+  ]
+}

@@ -1,0 +1,209 @@
+import ControlAPI
+import Foundation
+import Logging
+import Switch
+import Testing
+import VirtioDriver
+
+@testable import swivel_bench
+
+/// The generator against a switch in this process: whatever is sent arrives whole, in order, and is accounted
+/// for.
+@Suite(.serialized) final class BedTests {
+  private let folder: String
+  private let fabric: Switch
+  private var made = 0
+
+  init() throws {
+    folder = "/tmp/swivel-bench-test-\(UUID().uuidString.prefix(8))"
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    fabric = try Switch(
+      .init(cpus: [0], pinned: false, busy: false, macEntries: 4096, macAge: 300, hugepages: false),
+      logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+  }
+
+  deinit {
+    fabric.stop()
+    try? FileManager.default.removeItem(atPath: folder)
+  }
+
+  /// A bed on as many fresh ports as the plan wants, from whatever CPU this test runs on.
+  private func bed(_ plan: Plan) throws -> Bed {
+    var plan = plan
+    plan.cpu = nil
+    made += plan.ports
+    let paths = (made - plan.ports..<made).map { "\(folder)/\($0).sock" }
+    for path in paths {
+      _ = try fabric.addPort(
+        PortRequest(
+          name: "p\(path.split(separator: "/").last?.prefix { $0 != "." } ?? "")",
+          vhostUser: VhostUserRequest(path: path, queues: plan.queues)))
+    }
+    return try Bed(paths: paths, plan: plan)
+  }
+
+  private func plan(_ change: (inout Plan) -> Void) -> Plan {
+    var plan = Plan()
+    plan.sizes = [.one(64)]
+    plan.verify = true
+    plan.seconds = 0.05
+    plan.warmup = 0
+    change(&plan)
+    return plan
+  }
+
+  /// Sends `frames` from each port and holds the outcome to what was sent.
+  private func check(_ plan: Plan, frames: UInt64 = 2000) throws {
+    let bed = try bed(plan)
+    for sizes in plan.sizes {
+      bed.prepare(sizes)
+      bed.generator.startVerifying()
+      let before = bed.generator.counts
+      let drops = fabric.stats()
+      bed.generator.run(seconds: 20, .init(frames: frames, verified: true))
+      try bed.drain(verified: true)
+      try bed.check()
+      let counts = bed.generator.counts - before
+      let found = bed.generator.verified
+      #expect(counts.sentFrames == frames * UInt64(bed.senders.count))
+      #expect(found.corrupt == 0 && found.disordered == 0)
+      #expect(found.whole == counts.receivedFrames && found.whole > 0)
+      let due = counts.sentFrames * UInt64(bed.copies)
+      let after = fabric.stats()
+      let dropped =
+        after.received.dropped + after.sent.dropped - drops.received.dropped - drops.sent.dropped
+      #expect(due == counts.receivedFrames + dropped)
+    }
+  }
+
+  @Test("Pairs, one size after another")
+  func pairs() throws {
+    try check(plan { $0.sizes = [.one(60), .one(64), .one(1518), .imix] })
+  }
+
+  @Test("Several pairs and addresses")
+  func addresses() throws {
+    try check(
+      plan {
+        $0.ports = 4
+        $0.macs = 7
+      })
+  }
+
+  @Test("Without mergeable buffers")
+  func plain() throws {
+    try check(plan { $0.mergeable = false })
+  }
+
+  @Test("Through indirect tables")
+  func indirect() throws {
+    try check(
+      plan {
+        $0.indirect = true
+        $0.sizes = [.one(64), .one(9000)]
+      })
+  }
+
+  @Test(
+    "Packed rings, and rings in order",
+    arguments: [(Ring.packed, false), (.split, true), (.packed, true)])
+  func layouts(ring: Ring, inOrder: Bool) throws {
+    try check(
+      plan {
+        $0.ring = ring
+        $0.inOrder = inOrder
+        $0.sizes = [.one(64), .imix, .one(2000)]
+      })
+    try check(
+      plan {
+        $0.ring = ring
+        $0.inOrder = inOrder
+        $0.indirect = true
+        $0.sizes = [.one(64), .one(9000)]
+      }, frames: 300)
+  }
+
+  @Test("Frames of many descriptors into many buffers")
+  func large() throws {
+    try check(plan { $0.sizes = [.one(9000), .one(65549), .one(64)] }, frames: 300)
+  }
+
+  @Test("Large frames into one buffer each")
+  func largeWhole() throws {
+    try check(
+      plan {
+        $0.mergeable = false
+        $0.sizes = [.one(9000)]
+      }, frames: 500)
+  }
+
+  @Test("Many to one")
+  func manyToOne() throws {
+    try check(
+      plan {
+        $0.pattern = .manyToOne
+        $0.ports = 4
+      })
+  }
+
+  @Test("Flood: a copy to each of the others")
+  func flood() throws {
+    try check(
+      plan {
+        $0.pattern = .flood
+        $0.ports = 4
+      })
+  }
+
+  @Test("A rate that is offered is kept to")
+  func rate() throws {
+    let plan = plan { $0.seconds = 0.2 }
+    let bed = try bed(plan)
+    bed.prepare(.one(64))
+    let before = bed.generator.counts
+    let took = bed.generator.run(seconds: 0.2, .init(rate: 10_000))
+    try bed.drain()
+    let sent = Double((bed.generator.counts - before).sentFrames) / 2
+    // Never more than was due; less when somebody else had the processor.
+    #expect(sent <= 10_000 * took + 1)
+    #expect(sent > 0)
+  }
+
+  @Test("Times are taken of every frame, and are not negative or absurd")
+  func latency() throws {
+    let plan = plan {
+      $0.mode = .latency
+      $0.rate = 5000
+      $0.seconds = 0.2
+    }
+    let result = try Runner(bed: try bed(plan), plan: plan, progress: nil).run(.one(64))
+    let latency = try #require(result.latency)
+    #expect(UInt64(latency.samples) <= result.sentFrames && latency.samples > 0)
+    #expect(latency.minimum > 0 && latency.maximum < 60e6)
+    #expect(latency.minimum <= latency.mean && latency.mean <= latency.maximum)
+  }
+
+  @Test("A frame goes there and back")
+  func ping() throws {
+    let plan = plan {
+      $0.mode = .ping
+      $0.seconds = 0.1
+    }
+    let result = try Runner(bed: try bed(plan), plan: plan, progress: nil).run(.one(64))
+    #expect((result.latency?.samples ?? 0) > 0)
+    #expect(result.sentFrames == result.receivedFrames)
+  }
+
+  @Test("What the switch does not offer is named")
+  func notOffered() throws {
+    let plan = plan {
+      $0.queues = 2
+      $0.cpu = nil
+    }
+    _ = try fabric.addPort(
+      PortRequest(name: "one", vhostUser: VhostUserRequest(path: "\(folder)/one.sock", queues: 1)))
+    #expect(throws: BenchError.self) {
+      _ = try Bed(paths: ["\(self.folder)/one.sock"], plan: plan)
+    }
+  }
+}

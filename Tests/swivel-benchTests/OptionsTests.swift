@@ -1,0 +1,53 @@
+import ArgumentParser
+import Testing
+import VirtioDriver
+
+@testable import swivel_bench
+
+@Suite struct OptionsTests {
+  @Test("Without options: a short series between two ports of a switch of its own")
+  func usual() throws {
+    let plan = try SwivelBench.parse([]).options.plan()
+    #expect(plan.mode == .throughput && plan.sizes == Sizes.usual)
+    #expect(plan.ports == 2 && plan.pattern == .pairs && plan.rate == nil)
+    #expect(plan.mergeable && !plan.indirect && plan.ring == .split)
+  }
+
+  @Test("What is asked for is what is planned")
+  func planned() throws {
+    let plan = try SwivelBench.parse([
+      "latency", "--rate", "2M", "--size", "imix", "--ring", "packed", "--in-order", "--macs", "64",
+      "--no-mergeable", "--indirect", "--ring-size", "1024", "--queues", "2", "--cpu", "0",
+      "--socket", "/a", "--socket", "/b",
+    ]).options.plan()
+    #expect(plan.mode == .latency && plan.rate == 2e6 && plan.sizes == [.imix])
+    #expect(plan.ring == .packed && plan.inOrder && plan.macs == 64 && !plan.mergeable)
+    #expect(plan.indirect && plan.ringSize == 1024 && plan.queues == 2 && plan.cpu == 0)
+  }
+
+  @Test(
+    "Usage errors",
+    arguments: [
+      ["--socket", "/a"], ["--size", "12"], ["--ring-size", "100"], ["--macs", "0"], ["latency"],
+      ["zero-loss", "--rate", "1M"], ["--seconds", "0"], ["--ports", "3"], ["nonsense"],
+      ["--rate", "fast"], ["burst", "--verify"],
+      ["--socket", "/a", "--socket", "/b", "--ports", "2"],
+    ])
+  func refused(arguments: [String]) {
+    #expect(throws: (any Error).self) { try SwivelBench.parse(arguments) }
+  }
+
+  @Test("Features asked for are needed; others would do without")
+  func features() {
+    var plan = Plan()
+    #expect(Bed.features(plan).needed == [.mrgRxbuf])
+    plan.mergeable = false
+    plan.ring = .packed
+    plan.inOrder = true
+    plan.indirect = true
+    plan.queues = 2
+    #expect(
+      Bed.features(plan).needed
+        == [.ringPacked, .version1, .inOrder, .indirectDesc, .mq, .protocolFeatures])
+  }
+}
