@@ -1,0 +1,52 @@
+"""swivel itself: the release build, one worker that always polls, as the others do."""
+
+import http.client
+import json
+import os
+import socket
+
+from process import Process, output
+from switch import Switch, socket_paths
+
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+# Where the programs are, if not in this checkout.
+PROGRAMS = os.environ.get("SWIVEL_PROGRAMS", os.path.join(REPOSITORY, ".build", "release"))
+
+
+class Swivel(Switch):
+    name = "swivel"
+    title = "swivel"
+
+    def version(self):
+        return (
+            "swivel " + output(["git", "-C", REPOSITORY, "describe", "--always", "--dirty"]).strip()
+        )
+
+    def start(self, folder, case):
+        sockets = socket_paths(folder, "swivel", case.ports)
+        self.control = os.path.join(folder, "control.sock")
+        configuration = os.path.join(folder, "swivel.yaml")
+        with open(configuration, "w") as file:
+            file.write(f"control: {{ socket: {self.control} }}\n")
+            file.write(f"workers: {{ cpus: [{self.cpus.switch}], poll: busy }}\n")
+            file.write("ports:\n")
+            for number, path in enumerate(sockets):
+                file.write(f"  - {{ name: port{number}, vhost-user: {{ path: {path} }} }}\n")
+        process = Process(
+            [os.path.join(PROGRAMS, "swiveld"), "--config", configuration],
+            cpus=self.cpus.all,
+            log=os.path.join(folder, "swiveld.log"),
+        )
+        self.keep(process).await_sockets(sockets)
+        return sockets
+
+    def unaccounted(self):
+        connection = http.client.HTTPConnection("swivel")
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(self.control)
+        connection.request("GET", "/v1/stats")
+        stats = json.load(connection.getresponse())
+        connection.close()
+        taken, delivered = stats["received"], stats["sent"]
+        dropped = sum([*taken["drops"].values(), *delivered["drops"].values()])
+        return taken["frames"] + taken["replicas"] - delivered["frames"] - dropped
