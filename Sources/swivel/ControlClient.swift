@@ -64,7 +64,9 @@ struct ControlClient: Sendable {
     do {
       do {
         try send(Array((request + "\r\n").utf8) + body, to: socket, until: deadline)
-      } catch let error as SystemError where error.errno == .brokenPipe {
+      } catch let error as SystemError
+        where error.errno == .brokenPipe || error.errno == .connectionReset
+      {
         // The daemon has closed already, for it serves too many: its reply, which says so, may be here.
       }
       while !parser.isComplete {

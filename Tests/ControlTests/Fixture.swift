@@ -102,7 +102,7 @@ final class RawClient {
   }
 
   /// Reads more; `false` at the end of the stream.
-  func more(seconds: Double = 10) throws -> Bool {
+  func more(seconds: Double = 60) throws -> Bool {
     var chunk = [UInt8](repeating: 0, count: 65536)
     while true {
       guard try Poller.wait([(socket.raw, .read)], milliseconds: Int(seconds * 1000))[0] else {
@@ -116,9 +116,9 @@ final class RawClient {
   }
 
   /// Whether the server closes without another byte.
-  func isClosed(within seconds: Double = 10) throws -> Bool {
+  func isClosed() throws -> Bool {
     do {
-      return try !more(seconds: seconds) && buffer.isEmpty
+      return try !more() && buffer.isEmpty
     } catch let error as SystemError where error.errno == .connectionReset {
       return true
     }

@@ -46,9 +46,11 @@ final class Bench: Sendable {
         mtu: mtu))
   }
 
-  /// A front-end on an existing port.
+  /// A front-end on an existing port, as patient as a busy machine needs it.
   func guest(_ name: String, _ options: GuestPort.Options = .init()) throws -> GuestPort {
-    try GuestPort(path: path(name), options: options)
+    var options = options
+    options.timeout = 120_000
+    return try GuestPort(path: path(name), options: options)
   }
 
   /// A port with a guest on it, ready to carry frames.
@@ -150,7 +152,7 @@ extension GuestPort {
     _ frame: [UInt8], queue: Int = 0, sourceLocation: SourceLocation = #_sourceLocation
   ) throws {
     #expect(
-      try send(frame, queue: queue, milliseconds: 10_000), sourceLocation: sourceLocation)
+      try send(frame, queue: queue, milliseconds: 120_000), sourceLocation: sourceLocation)
     settle(sourceLocation: sourceLocation)
   }
 

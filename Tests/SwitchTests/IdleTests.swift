@@ -24,7 +24,7 @@ extension SwitchTests {
         let frame = TestFrame.make(
           to: .station(1 - from), from: .station(from), sequence: sequence)
         #expect(guests[from].send(frame))
-        #expect(try guests[1 - from].receive(milliseconds: 20_000) == frame)
+        #expect(try guests[1 - from].receive(milliseconds: 120_000) == frame)
       }
       // Nobody kicks a worker that is polling, or not for each frame.
       #expect(bench.fabric.workers().allSatisfy { $0.sleeps > 0 })
@@ -44,7 +44,7 @@ extension SwitchTests {
           guests[0].pairs[0].enqueue(
             TestFrame.make(to: .station(1), from: .station(0), sequence: sequence)))
         guests[0].pairs[0].transmitq.publish()
-        #expect(try guests[1].receive(milliseconds: 20_000) != nil)
+        #expect(try guests[1].receive(milliseconds: 120_000) != nil)
       }
       bench.expectBalance(.named(guests))
     }

@@ -105,7 +105,7 @@ extension SwitchTests {
         let frame = TestFrame.make(
           to: .station(1 - from), from: .station(from), sequence: sequence)
         #expect(guests[from].send(frame))
-        #expect(try guests[1 - from].receive(milliseconds: 20_000) == frame)
+        #expect(try guests[1 - from].receive(milliseconds: 120_000) == frame)
       }
       for guest in guests { guest.settle() }
       bench.expectBalance(.named(guests))

@@ -145,7 +145,7 @@ extension SwitchTests {
           }
           guests[from].pairs[0].flush()
           for _ in 0..<burst {
-            let frame = try guests[1 - from].receive(milliseconds: 20_000)
+            let frame = try guests[1 - from].receive(milliseconds: 120_000)
             checkers[1 - from].accept(try #require(frame, "round \(round), \(length) bytes"))
           }
           guests[from].settle()

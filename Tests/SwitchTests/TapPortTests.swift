@@ -69,11 +69,13 @@ struct TapPortTests {
     #expect(
       run("ip", "netns", "exec", ends[0].1, "ping", "-qc3", "-s9000", "-W5", "192.0.2.2") == 0)
 
-    let stats = network.stats()
-    #expect(stats.received.frames >= 86)
-    #expect(
-      stats.received.frames + stats.received.replicas
-        == stats.sent.frames + stats.received.dropped + stats.sent.dropped)
+    // The stacks send when they like, router solicitations for one: a look may fall between two counters.
+    let balanced = eventually {
+      let stats = network.stats()
+      return stats.received.frames + stats.received.replicas
+        == stats.sent.frames + stats.received.dropped + stats.sent.dropped
+    }
+    #expect(balanced && network.stats().received.frames >= 86)
     #expect(Set(network.macs().map(\.port)) == [ends[0].0, ends[1].0])
     let wide = try #require(network.port(named: ends[1].0))
     #expect(wide.queues.count == 6 && wide.tap?.made == true && wide.state == .running)
@@ -86,15 +88,13 @@ struct TapPortTests {
     let device = "swd\(tag)"
     _ = try network.addPort(PortRequest(name: "uplink", tap: TapRequest(device: device)))
     try #require(run("ip", "link", "del", device) == 0)
-    let deadline = Date() + 10
-    while network.port(named: "uplink")?.state != .broken, Date() < deadline { usleep(10_000) }
+    #expect(eventually { network.port(named: "uplink")?.state == .broken })
     let port = try #require(network.port(named: "uplink"))
     #expect(port.state == .broken && port.explanation.contains("was deleted"))
     // Two sleeps of a full second each: it is not woken over and over.
     let before = network.workers()[0]
-    while network.workers()[0].sleeps < before.sleeps + 2, Date() < deadline + 10 { usleep(10_000) }
+    #expect(eventually { network.workers()[0].sleeps >= before.sleeps + 2 })
     let after = network.workers()[0]
-    #expect(after.sleeps >= before.sleeps + 2)
     #expect(after.turns - before.turns < 20_000, "a few thousand turns between two sleeps")
     try network.removePort(named: "uplink")
     _ = try network.addPort(PortRequest(name: "uplink", tap: TapRequest(device: device)))

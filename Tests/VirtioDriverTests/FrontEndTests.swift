@@ -56,8 +56,8 @@ private func attach(
       $0.ignores = [.getMaxMemSlots]
     }
     try frontEnd.negotiate()
-    frontEnd.timeout = 50
     #expect(throws: FrontEndError.refused(.netSetMTU, code: 7)) { try frontEnd.setMTU(9000) }
+    frontEnd.timeout = 50
     #expect(throws: FrontEndError.timeout(.getMaxMemSlots)) { try frontEnd.maxMemorySlots() }
     let (other, second) = try attach()
     #expect(throws: FrontEndError.notOffered("9 queue pairs of 8")) {

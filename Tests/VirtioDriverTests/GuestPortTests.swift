@@ -49,13 +49,13 @@ private func attach(
         let frame = TestFrame.make(
           to: Self.b, from: Self.a, stream: UInt32(queue), sequence: sequence,
           length: TestFrame.minLength + Int(sequence) * 2)
-        #expect(try port.send(frame, queue: queue, milliseconds: 1000))
+        #expect(try port.send(frame, queue: queue, milliseconds: 20_000))
       }
       if sequence % 4 == 3 {
         for queue in 0..<2 {
           for _ in 0..<4 {
             checkers[queue].accept(
-              try #require(try port.receive(queue: queue, milliseconds: 2000)))
+              try #require(try port.receive(queue: queue, milliseconds: 20_000)))
           }
         }
       }
@@ -93,7 +93,7 @@ private func attach(
     func pass(_ range: Range<UInt64>) throws {
       for sequence in range {
         #expect(port.send(TestFrame.make(to: Self.b, from: Self.a, sequence: sequence)))
-        checker.accept(try #require(try port.receive(milliseconds: 2000)))
+        checker.accept(try #require(try port.receive(milliseconds: 20_000)))
       }
     }
     try pass(0..<300)

@@ -189,9 +189,15 @@ import VirtioDriver
       $0.mode = .ping
       $0.seconds = 0.1
     }
-    let result = try Runner(bed: try bed(plan), plan: plan, progress: nil).run(.one(64))
-    #expect((result.latency?.samples ?? 0) > 0)
-    #expect(result.sentFrames == result.receivedFrames)
+    let runner = Runner(bed: try bed(plan), plan: plan, progress: nil)
+    var samples = 0
+    // Where others have the processors, no frame may come back in a tenth of a second.
+    for _ in 0..<200 where samples == 0 {
+      let result = try runner.run(.one(64))
+      samples = result.latency?.samples ?? 0
+      #expect(result.sentFrames == result.receivedFrames)
+    }
+    #expect(samples > 0)
   }
 
   @Test("What the switch does not offer is named")
