@@ -17,6 +17,8 @@ public import Linux
     /// Bytes of a transmit buffer, the virtio-net header included.
     public var transmitBufferLength = 2048
     public var transmitLayout = QueuePair.TransmitLayout()
+    /// Linux, where buffers can't be merged, posts chains: the header alone, then pages.
+    public var receiveLayout = QueuePair.TransmitLayout()
     /// Guest physical addresses of the regions; rings are in the first, receive buffers in the second and
     /// transmit buffers in the third, or as far as they go.
     public var regionAddresses: [UInt64] = [0]
@@ -184,7 +186,8 @@ public import Linux
 
   private static func memory(for options: Options) throws(SystemError) -> GuestMemory {
     // Generous: every region could hold everything. Untouched memory costs nothing.
-    let tables = 16 * max(options.transmitLayout.segments, 8)
+    let tables =
+      16 * max(options.transmitLayout.segments, options.receiveLayout.segments, 8)
     let each =
       options.receiveBufferLength + options.transmitBufferLength + 2 * (26 + tables)
     let needed = options.queuePairs * (options.ringSize * each + 4096) + options.spareMemory + 8192
@@ -200,6 +203,9 @@ public import Linux
   ) throws(FrontEndError) -> QueuePair {
     let last = memory.regions.count - 1
     var ringOptions = DriverRing.Options(features)
+    var receiveLayout = options.receiveLayout
+    receiveLayout.indirect = receiveLayout.indirect && features.contains(.indirectDesc)
+    if receiveLayout.indirect { ringOptions.tableEntries = receiveLayout.segments }
     let receiveq = try ring(in: memory, options.ringSize, ringOptions)
     if features.contains(.indirectDesc) {
       ringOptions.tableEntries = max(options.transmitLayout.segments, 8)
@@ -215,7 +221,8 @@ public import Linux
     layout.indirect = layout.indirect && features.contains(.indirectDesc)
     return QueuePair(
       receiveq: receiveq, transmitq: transmitq, receiveBuffers: receiveBuffers,
-      transmitBuffers: transmitBuffers, features: features, layout: layout)
+      transmitBuffers: transmitBuffers, features: features, layout: layout,
+      receiveLayout: receiveLayout)
   }
 
   private static func ring(

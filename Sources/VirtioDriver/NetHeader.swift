@@ -10,12 +10,17 @@ public struct NetHeader: Sendable, Hashable {
   /// Written by the device on a receiveq; a driver leaves it 0 (5.1.9.2.1).
   public var numBuffers: UInt16
 
-  /// VIRTIO_NET_HDR_F_NEEDS_CSUM, _F_DATA_VALID.
+  /// VIRTIO_NET_HDR_F_NEEDS_CSUM, _F_DATA_VALID, _F_RSC_INFO.
   public static let needsCsum: UInt8 = 1
   public static let dataValid: UInt8 = 2
+  public static let rscInfo: UInt8 = 4
   /// VIRTIO_NET_HDR_GSO_…
   public static let gsoTCPv4: UInt8 = 1
+  public static let gsoUDP: UInt8 = 3
   public static let gsoTCPv6: UInt8 = 4
+  public static let gsoUDPL4: UInt8 = 5
+  /// A bit beside the type: the first segment alone keeps TCP's CWR flag.
+  public static let gsoECN: UInt8 = 0x80
 
   public init(
     flags: UInt8 = 0, gsoType: UInt8 = 0, hdrLen: UInt16 = 0, gsoSize: UInt16 = 0,

@@ -23,7 +23,7 @@ extension QueuePair {
 
   /// The next frame with its virtio-net header, put together from `num_buffers` buffers.
   public func receiveWithHeader() -> Received? {
-    while let first = receiveq.takeSingle() {
+    while let first = take() {
       let received = assemble(first)
       receiveq.publishAndKick()
       guard let received else { continue }
@@ -37,7 +37,7 @@ extension QueuePair {
   /// Reads a frame and posts its buffers again; `nil` for something that is no frame.
   private func assemble(_ first: DriverRing.Used) -> Received? {
     let bytes = contents(first)
-    receiveq.repost(first.token)
+    post(first.token)
     guard bytes.count >= headerLength else {
       note("a receive buffer of \(bytes.count) bytes, less than the header (5.1.9)")
       return nil
@@ -51,7 +51,7 @@ extension QueuePair {
     let buffers = mergeable ? max(1, Int(header.numBuffers)) : 1
     var previous = bytes.count
     for index in 1..<max(1, buffers) {
-      guard let used = receiveq.takeSingle() else {
+      guard let used = take() else {
         note("\(index) of \(buffers) buffers of a frame shown (5.1.9.4.1)")
         return nil
       }
@@ -60,9 +60,18 @@ extension QueuePair {
       }
       frame += contents(used)
       previous = Int(used.length)
-      receiveq.repost(used.token)
+      post(used.token)
     }
+    for offence in rules.offences(header, frame) { note(offence) }
     return Received(header: header, frame: frame, buffers: buffers)
+  }
+
+  private func take() -> DriverRing.Used? {
+    hasPlainReceiveBuffers ? receiveq.takeSingle() : receiveq.nextUsed()
+  }
+
+  private func post(_ token: UInt16) {
+    if hasPlainReceiveBuffers { receiveq.repost(token) } else { refill() }
   }
 
   private func contents(_ used: DriverRing.Used) -> [UInt8] {

@@ -24,9 +24,9 @@ public import Linux
     public var buffers: Int
   }
 
-  /// How frames are cut up for the transmitq.
+  /// How buffers are cut up into descriptors.
   public struct TransmitLayout: Sendable, Hashable {
-    /// Descriptors a frame takes: 1, or the header alone and then the frame in `segments - 1` parts.
+    /// Descriptors a buffer takes: 1, or the header alone and then the frame in `segments - 1` parts.
     public var segments: Int
     public var indirect: Bool
 
@@ -47,6 +47,8 @@ public import Linux
   /// What the device did against the specification on either queue, in words; at most 16.
   public internal(set) var offences: [String] = []
 
+  let rules: HeaderRules
+  let receiveLayout: TransmitLayout
   let receiveBuffers: GuestBuffer
   let transmitBuffers: GuestBuffer
   let receiveLength: Int
@@ -54,8 +56,11 @@ public import Linux
 
   init(
     receiveq: consuming DriverRing, transmitq: consuming DriverRing, receiveBuffers: GuestBuffer,
-    transmitBuffers: GuestBuffer, features: VirtioFeatures, layout: TransmitLayout
+    transmitBuffers: GuestBuffer, features: VirtioFeatures, layout: TransmitLayout,
+    receiveLayout: TransmitLayout = TransmitLayout()
   ) {
+    rules = HeaderRules(features)
+    self.receiveLayout = receiveLayout
     mergeable = features.contains(.mrgRxbuf)
     headerLength = mergeable || features.contains(.version1) ? 12 : 10
     receiveLength = receiveBuffers.length / receiveq.size
@@ -67,13 +72,33 @@ public import Linux
     self.layout = layout
     self.receiveq.disableInterrupts()
     self.transmitq.disableInterrupts()
-    self.receiveq.prime(
-      pool: receivePool, length: UInt32(receiveLength), writable: true)
-    while let token = self.receiveq.nextToken {
-      _ = self.receiveq.pop()
-      self.receiveq.repost(token)
+    if hasPlainReceiveBuffers {
+      self.receiveq.prime(
+        pool: receivePool, length: UInt32(receiveLength), writable: true)
+      while let token = self.receiveq.nextToken {
+        _ = self.receiveq.pop()
+        self.receiveq.repost(token)
+      }
+    } else {
+      refill()
     }
     self.receiveq.publish()
+  }
+
+  /// Receive buffers are one descriptor each.
+  var hasPlainReceiveBuffers: Bool { receiveLayout.segments <= 1 && !receiveLayout.indirect }
+
+  /// Posts as many receive buffers of several descriptors as the ring has room for.
+  func refill() {
+    let needed = receiveLayout.indirect ? 1 : receiveLayout.segments
+    while let token = receiveq.nextToken, receiveq.freeCount >= needed {
+      let buffer = receiveBuffers.slice(Int(token) * receiveLength, receiveLength)
+      let added = receiveq.add(
+        readable: [],
+        writable: cut(buffer, receiveLength - headerLength, receiveLayout.segments),
+        layout: receiveLayout.indirect ? .indirect(after: 0) : .direct)
+      precondition(added == token)
+    }
   }
 
   var receivePool: DriverRing.Pool {

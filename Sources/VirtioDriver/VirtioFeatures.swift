@@ -34,10 +34,21 @@ public struct VirtioFeatures: OptionSet, Hashable, Sendable {
   public static let accessPlatform = VirtioFeatures(bit: 33)
   public static let ringPacked = VirtioFeatures(bit: 34)
   public static let inOrder = VirtioFeatures(bit: 35)
+  public static let guestUSO4 = VirtioFeatures(bit: 54)
+  public static let guestUSO6 = VirtioFeatures(bit: 55)
+  public static let hostUSO = VirtioFeatures(bit: 56)
+  public static let rscExt = VirtioFeatures(bit: 61)
 
   /// The features by the specification's names where they have one here, else by their bits.
   public var names: String {
     let known: [(VirtioFeatures, String)] = [
+      (.csum, "VIRTIO_NET_F_CSUM"), (.guestCsum, "VIRTIO_NET_F_GUEST_CSUM"),
+      (.guestTSO4, "VIRTIO_NET_F_GUEST_TSO4"), (.guestTSO6, "VIRTIO_NET_F_GUEST_TSO6"),
+      (.guestECN, "VIRTIO_NET_F_GUEST_ECN"), (.guestUFO, "VIRTIO_NET_F_GUEST_UFO"),
+      (.hostTSO4, "VIRTIO_NET_F_HOST_TSO4"), (.hostTSO6, "VIRTIO_NET_F_HOST_TSO6"),
+      (.hostECN, "VIRTIO_NET_F_HOST_ECN"), (.hostUFO, "VIRTIO_NET_F_HOST_UFO"),
+      (.guestUSO4, "VIRTIO_NET_F_GUEST_USO4"), (.guestUSO6, "VIRTIO_NET_F_GUEST_USO6"),
+      (.hostUSO, "VIRTIO_NET_F_HOST_USO"), (.rscExt, "VIRTIO_NET_F_RSC_EXT"),
       (.mrgRxbuf, "VIRTIO_NET_F_MRG_RXBUF"), (.mq, "VIRTIO_NET_F_MQ"),
       (.indirectDesc, "VIRTIO_F_INDIRECT_DESC"), (.eventIdx, "VIRTIO_F_EVENT_IDX"),
       (.protocolFeatures, "VHOST_USER_F_PROTOCOL_FEATURES"), (.version1, "VIRTIO_F_VERSION_1"),
@@ -48,6 +59,25 @@ public struct VirtioFeatures: OptionSet, Hashable, Sendable {
       if !contains(one) { return nil }
       return known.first { $0.0 == one }?.1 ?? "feature bit \(bit)"
     }.joined(separator: ", ")
+  }
+
+  /// Every checksum and segmentation offload there is, of both directions.
+  public static let offloads: VirtioFeatures = [
+    .csum, .hostTSO4, .hostTSO6, .hostECN, .hostUFO, .hostUSO, .guestCsum, .guestTSO4, .guestTSO6,
+    .guestECN, .guestUFO, .guestUSO4, .guestUSO6,
+  ]
+
+  /// Each offload with those of which it needs at least one (virtio v1.4, 5.1.3.1).
+  public static let prerequisites: [(feature: VirtioFeatures, anyOf: VirtioFeatures)] = [
+    (.hostTSO4, .csum), (.hostTSO6, .csum), (.hostUFO, .csum), (.hostUSO, .csum),
+    (.hostECN, [.hostTSO4, .hostTSO6]),
+    (.guestTSO4, .guestCsum), (.guestTSO6, .guestCsum), (.guestUFO, .guestCsum),
+    (.guestUSO4, .guestCsum), (.guestUSO6, .guestCsum), (.guestECN, [.guestTSO4, .guestTSO6]),
+  ]
+
+  /// Whether no offload is there without what it needs.
+  public var isConsistent: Bool {
+    VirtioFeatures.prerequisites.allSatisfy { !contains($0.feature) || !isDisjoint(with: $0.anyOf) }
   }
 
   /// What a plain driver of today wants.

@@ -68,6 +68,34 @@ private func attach(
     backend.join()
   }
 
+  @Test(
+    "Receive buffers of several descriptors are filled and come back, merged or not",
+    arguments: [VirtioFeatures(), .mrgRxbuf], [VirtioFeatures(), .ringPacked])
+  func chainedReceiveBuffers(merging: VirtioFeatures, ring: VirtioFeatures) throws {
+    var options = GuestPort.Options()
+    options.features = VirtioFeatures([.version1, .protocolFeatures, .indirectDesc])
+      .union(merging).union(ring)
+    options.ringSize = 32
+    options.receiveBufferLength = merging == [] ? 12 + 9000 : 700
+    options.transmitBufferLength = 12 + 9000
+    for layout in [
+      QueuePair.TransmitLayout(segments: 5), .init(segments: 19, indirect: true),
+      .init(segments: 1, indirect: true),
+    ] {
+      options.receiveLayout = layout
+      let (port, backend) = try attach(options)
+      for sequence in 0..<64 as Range<UInt64> {
+        let frame = TestFrame.make(
+          to: Self.b, from: Self.a, sequence: sequence, length: 60 + Int(sequence) * 40)
+        #expect(port.send(frame))
+        #expect(try port.receive(milliseconds: 2000) == frame)
+      }
+      #expect(port.offences == [])
+      port.disconnect()
+      backend.join()
+    }
+  }
+
   @Test("A transmitq that nobody serves fills up")
   func full() throws {
     var options = GuestPort.Options()
