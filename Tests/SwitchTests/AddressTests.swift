@@ -25,6 +25,27 @@ extension SwitchTests {
       bench.expectBalance(.named(guests))
     }
 
+    @Test(
+      "An address that shows up elsewhere in the middle of a burst is served there from then on")
+    func movesWithinABurst() throws {
+      let bench = try Bench()
+      let guests = try bench.guests(3)
+      try introduce(guests)
+      // Port 0 sends to station 1, which then speaks there itself, to its old place and to itself.
+      let frames = [
+        TestFrame.make(to: .station(1), from: .station(0), sequence: 1),
+        TestFrame.make(to: .station(1), from: .station(1), sequence: 2),
+        TestFrame.make(to: .station(1), from: .station(0), sequence: 3),
+        TestFrame.make(to: .station(2), from: .station(0), sequence: 4),
+      ]
+      for frame in frames { #expect(guests[0].pairs[0].enqueue(frame)) }
+      guests[0].pairs[0].flush()
+      guests[0].settle()
+      #expect(guests[1].collect() == [frames[0]] && guests[2].collect() == [frames[3]])
+      #expect(try bench.port("g0").received.drops == ["hairpin": 2])
+      bench.expectBalance(.named(guests))
+    }
+
     @Test("An address that is silent ages away and is flooded to again; one that speaks stays")
     func ageing() throws {
       let bench = try Bench(macAge: 1)

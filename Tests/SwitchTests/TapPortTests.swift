@@ -14,18 +14,6 @@ import Testing
 struct TapPortTests {
   private let tag = "\(getpid() % 100_000)"
 
-  @discardableResult
-  private func run(_ words: String...) -> Int32 {
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-    process.arguments = words
-    process.standardOutput = FileHandle.nullDevice
-    process.standardError = FileHandle.nullDevice
-    guard (try? process.run()) != nil else { return -1 }
-    process.waitUntilExit()
-    return process.terminationStatus
-  }
-
   private func quietSwitch() throws -> Switch {
     var logger = Logger(label: "test")
     logger.logLevel = .critical
@@ -38,36 +26,35 @@ struct TapPortTests {
     let network = try quietSwitch()
     defer { network.stop() }
     let ends = [("swa\(tag)", "swivel-a-\(tag)", 1, 1), ("swb\(tag)", "swivel-b-\(tag)", 3, 2)]
-    defer { for (_, space, _, _) in ends { run("ip", "netns", "del", space) } }
+    defer { for (_, space, _, _) in ends { Command.run("ip", "netns", "del", space) } }
     for (device, space, queues, number) in ends {
       _ = try network.addPort(
         PortRequest(name: device, tap: TapRequest(device: device, queues: queues)))
-      try #require(run("ip", "netns", "add", space) == 0)
+      try #require(Command.run("ip", "netns", "add", space) == 0)
       // The descriptors stay where they are; only the interface moves.
-      try #require(run("ip", "link", "set", device, "netns", space) == 0)
+      try #require(Command.run("ip", "link", "set", device, "netns", space) == 0)
       for command in [
         ["addr", "add", "192.0.2.\(number)/24", "dev", device],
         ["addr", "add", "2001:db8::\(number)/64", "dev", device, "nodad"],
         ["link", "set", device, "up"],
       ] {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = ["ip", "-n", space] + command
-        try process.run()
-        process.waitUntilExit()
-        try #require(process.terminationStatus == 0)
+        try #require(Command.run(["ip", "-n", space] + command) == 0)
       }
     }
     #expect(
-      run("ip", "netns", "exec", ends[0].1, "ping", "-qc20", "-i0.01", "-W5", "192.0.2.2") == 0)
-    #expect(
-      run("ip", "netns", "exec", ends[1].1, "ping", "-qc20", "-i0.01", "-W5", "2001:db8::1") == 0)
-    // The largest datagram, so that a frame of the full MTU passes, with and without fragments.
-    #expect(
-      run("ip", "netns", "exec", ends[0].1, "ping", "-qc3", "-s1472", "-Mdo", "-W5", "192.0.2.2")
+      Command.run("ip", "netns", "exec", ends[0].1, "ping", "-qc20", "-i0.01", "-W5", "192.0.2.2")
         == 0)
     #expect(
-      run("ip", "netns", "exec", ends[0].1, "ping", "-qc3", "-s9000", "-W5", "192.0.2.2") == 0)
+      Command.run("ip", "netns", "exec", ends[1].1, "ping", "-qc20", "-i0.01", "-W5", "2001:db8::1")
+        == 0)
+    // The largest datagram, so that a frame of the full MTU passes, with and without fragments.
+    #expect(
+      Command.run(
+        "ip", "netns", "exec", ends[0].1, "ping", "-qc3", "-s1472", "-Mdo", "-W5", "192.0.2.2")
+        == 0)
+    #expect(
+      Command.run("ip", "netns", "exec", ends[0].1, "ping", "-qc3", "-s9000", "-W5", "192.0.2.2")
+        == 0)
 
     // The stacks send when they like, router solicitations for one: a look may fall between two counters.
     let balanced = eventually {
@@ -87,7 +74,7 @@ struct TapPortTests {
     defer { network.stop() }
     let device = "swd\(tag)"
     _ = try network.addPort(PortRequest(name: "uplink", tap: TapRequest(device: device)))
-    try #require(run("ip", "link", "del", device) == 0)
+    try #require(Command.run("ip", "link", "del", device) == 0)
     #expect(eventually { network.port(named: "uplink")?.state == .broken })
     let port = try #require(network.port(named: "uplink"))
     #expect(port.state == .broken && port.explanation.contains("was deleted"))
@@ -115,8 +102,8 @@ struct TapPortTests {
     #expect(refused?.kind == .conflict)
     try network.removePort(named: "uplink")
     #expect(!FileManager.default.fileExists(atPath: path))
-    try #require(run("ip", "tuntap", "add", "dev", device, "mode", "tap") == 0)
-    defer { run("ip", "link", "del", device) }
+    try #require(Command.run("ip", "tuntap", "add", "dev", device, "mode", "tap") == 0)
+    defer { Command.run("ip", "link", "del", device) }
     let port = try network.addPort(PortRequest(name: "uplink", tap: TapRequest(device: device)))
     #expect(port.tap?.made == false)
     try network.removePort(named: "uplink")

@@ -78,8 +78,8 @@ extension Worker {
     let port = Int(unsafe source.pointee.port)
     let headers = unsafe burst.headers
     let destinations = unsafe burst.destinations
-    // What the frame before was found to be need not be looked up again. The memory of it lasts one burst,
-    // within which no address it has seen can be missed on another port.
+    // What the frame before was found to be need not be looked up again. The memory of it lasts one burst, in
+    // which an address can only move here: that of a destination looked up before it is heard is looked up anew.
     var lastSource = UInt64.max
     var lastDestination = UInt64.max
     var lastResult: UInt16 = 0
@@ -102,6 +102,7 @@ extension Worker {
         }
         learn(from, port: port, now: now)
         lastSource = from.word
+        if from.word == lastDestination { lastDestination = .max }
       }
       let to = header.destination
       if to.word != lastDestination {
