@@ -117,7 +117,8 @@ public import Linux
   }
 
   private func addPort(pairs: Int, tap: PortRecord.Tap?) throws -> Int {
-    try state.withLock { state in
+    precondition((1...FlowTable.maximumPairs).contains(pairs))
+    return try state.withLock { state in
       let number = state.ports.firstIndex { $0 == nil } ?? state.ports.count
       guard number < Dataplane.maximumPorts else {
         throw DataplaneError("no more than \(Dataplane.maximumPorts) ports")
@@ -132,8 +133,10 @@ public import Linux
         unsafe queues.append(
           PortRecord.Queue(memory: try arena.allocate(bytes: PortRecord.Queue.byteCount)))
       }
+      let flows =
+        pairs > 1 ? unsafe FlowTable(try arena.allocate(bytes: FlowTable.byteCount)) : nil
       if number == state.ports.count { state.ports.append(nil) }
-      state.ports[number] = PortRecord(pairs: pairs, queues: queues, tap: tap)
+      state.ports[number] = PortRecord(pairs: pairs, queues: queues, tap: tap, flows: flows)
       if tap != nil { publish(&state) }
       return number
     }
@@ -165,6 +168,9 @@ public import Linux
           state.departed.transmitq += sample
         }
         unsafe arena.deallocate(queue.memory, bytes: PortRecord.Queue.byteCount)
+      }
+      if let flows = port.flows {
+        unsafe arena.deallocate(flows.address, bytes: FlowTable.byteCount)
       }
     }
   }
@@ -267,10 +273,7 @@ public import Linux
         port?.sources(port: number, worker: index) ?? []
       }
       let outputs = state.ports.map { port in
-        (
-          slots: port?.slots(worker: index, of: workers.count) ?? [],
-          limit: UInt32(port?.frameLimit ?? 0)
-        )
+        port?.receivers(worker: index, of: workers.count) ?? Plan.Receivers()
       }
       let mustPoll = state.ports.contains { port in
         port?.queues.enumerated().contains { number, queue in
@@ -283,6 +286,7 @@ public import Linux
       worker.wake.signal()
     }
     Quiescence.wait(for: workers)
+    for port in state.ports { port?.forgetFlows() }
     for index in unsafe old.indices { unsafe Plan.deallocate(old[index]) }
   }
 }

@@ -7,6 +7,8 @@ public import Linux
 @safe public final class GuestPort: @unchecked Sendable {
   public struct Options: Sendable {
     public var queuePairs = 1
+    /// Queue pairs that are enabled when the rings start; `nil`: all. See `enablePairs`.
+    public var enabledPairs: Int?
     /// Descriptors of each queue.
     public var ringSize = 256
     /// Cut down to what is offered.
@@ -41,6 +43,9 @@ public import Linux
   /// Where the stopped rings go on (`FrontEnd.stopRing`), by vring; empty while they run.
   public private(set) var bases: [UInt32] = []
 
+  /// Queue pairs that are enabled, if the front-end can say so (VHOST_USER_F_PROTOCOL_FEATURES).
+  public private(set) var enabledPairs: Int
+
   /// ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK (virtio v1.4, 2.1).
   static let driverOK: UInt8 = 15
 
@@ -67,6 +72,7 @@ public import Linux
   public init(frontEnd: FrontEnd, options: Options = Options()) throws(FrontEndError) {
     self.options = options
     self.frontEnd = frontEnd
+    enabledPairs = options.enabledPairs ?? options.queuePairs
     frontEnd.timeout = options.timeout
     try frontEnd.negotiate(options.features, options.protocolFeatures)
     guard options.queuePairs <= frontEnd.maxQueuePairs else {
@@ -146,6 +152,16 @@ public import Linux
     try start(bases: bases)
   }
 
+  /// Enables the first `count` queue pairs and disables the others, as QEMU does when the driver says how many it
+  /// uses (virtio v1.4, 5.1.9.5.5): SET_VRING_ENABLE for each ring that changes. Traffic may go on.
+  public func enablePairs(_ count: Int) throws(FrontEndError) {
+    precondition((1...pairs.count).contains(count))
+    for pair in min(count, enabledPairs)..<max(count, enabledPairs) {
+      for index in [2 * pair, 2 * pair + 1] { try frontEnd.enableRing(index, pair < count) }
+    }
+    enabledPairs = count
+  }
+
   /// Drops the connection without a word; the rings stay as they are.
   public func disconnect() {
     frontEnd.close()
@@ -167,8 +183,10 @@ public import Linux
     try frontEnd.setFeatures()
     try frontEnd.shareMemory(memory)
     for (index, pair) in pairs.enumerated() {
-      try frontEnd.setUpRing(2 * index, pair.receiveq, base: from?[2 * index])
-      try frontEnd.setUpRing(2 * index + 1, pair.transmitq, base: from?[2 * index + 1])
+      let enable = index < enabledPairs
+      try frontEnd.setUpRing(2 * index, pair.receiveq, base: from?[2 * index], enable: enable)
+      try frontEnd.setUpRing(
+        2 * index + 1, pair.transmitq, base: from?[2 * index + 1], enable: enable)
     }
     if frontEnd.protocolFeatures.contains(.status) {
       try frontEnd.setStatus(GuestPort.driverOK)

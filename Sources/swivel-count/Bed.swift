@@ -5,33 +5,44 @@ import Linux
 struct Bed {
   private let workload: Workload
   private let plane: Dataplane
-  private let guests: [Guest]
+  /// By port, one for each of its queue pairs.
+  private let guests: [[Guest]]
 
   init(_ workload: Workload) throws {
     self.workload = workload
     plane = try Dataplane(
       .init(workers: [.init(cpu: nil, node: 0)], hugepages: false, threads: false))
-    guests = try (0..<workload.ports).map { try Guest($0, workload) }
-    for guest in guests {
-      let port = try plane.addPort(pairs: 1)
-      let region = try guest.map()
-      let memory = GuestMemory([
-        MappedRegion(
-          guestAddress: region.guest, userAddress: region.user, mapping: region.mapping)
-      ])
-      for (index, place) in [guest.receiveqPlace, guest.transmitqPlace].enumerated() {
-        let setup = RingSetup(
-          size: Guest.ringSize, descriptors: place.descriptors, avail: place.avail,
-          used: place.used, base: place.base, packed: workload.packed, inOrder: workload.inOrder,
-          eventIndex: false, indirect: workload.layout == .indirect,
-          mergeable: workload.mergeable, version1: true, enabled: true, kick: nil, call: nil)
-        try plane.startRing(index, of: port, setup, memory: memory, worker: 0)
-      }
+    guests = try (0..<workload.ports).map { port in
+      try (0..<workload.pairs(of: port)).map { try Guest(port, pair: $0, workload) }
+    }
+    for pairs in guests {
+      let port = try plane.addPort(pairs: pairs.count)
+      for (pair, guest) in pairs.enumerated() { try start(guest, pair, port) }
+    }
+  }
+
+  private func start(_ guest: Guest, _ pair: Int, _ port: Int) throws {
+    let region = try guest.map()
+    let memory = GuestMemory([
+      MappedRegion(
+        guestAddress: region.guest, userAddress: region.user, mapping: region.mapping)
+    ])
+    for (index, place) in [guest.receiveqPlace, guest.transmitqPlace].enumerated() {
+      let setup = RingSetup(
+        size: Guest.ringSize, descriptors: place.descriptors, avail: place.avail,
+        used: place.used, base: place.base, packed: workload.packed, inOrder: workload.inOrder,
+        eventIndex: false, indirect: workload.layout == .indirect,
+        mergeable: workload.mergeable, version1: true, enabled: true, kick: nil, call: nil)
+      try plane.startRing(2 * pair + index, of: port, setup, memory: memory, worker: 0)
     }
   }
 
   /// Frames of a turn, each counted once however many ports it goes to.
-  private var framesOfTurn: Int { workload.burst * (workload.floods ? 1 : guests.count) }
+  private var framesOfTurn: Int { workload.burst * senders.count }
+
+  private var senders: [Guest] {
+    (workload.floods ? guests.prefix(1) : guests[...]).flatMap(\.self)
+  }
 
   /// What the instructions of all rounds are divided by: frames, or turns where there are no frames.
   var units: Int { workload.rounds * max(1, framesOfTurn) }
@@ -39,10 +50,10 @@ struct Bed {
   /// Lets the guests send and the worker turn, `count` times. Every frame must arrive.
   func run(_ count: Int) throws {
     for _ in 0..<count {
-      for guest in workload.floods ? guests.prefix(1) : guests[...] { guest.send(workload.burst) }
+      for guest in senders { guest.send(workload.burst) }
       let taken = plane.turn()
       var received = 0
-      for guest in guests {
+      for guest in guests.joined() {
         received += try guest.receive(buffersPerFrame: Guest.buffers(workload.length))
       }
       let expected = framesOfTurn * (workload.floods ? guests.count - 1 : 1)

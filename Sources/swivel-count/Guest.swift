@@ -1,7 +1,7 @@
 import Linux
 import VirtioDriver
 
-/// One guest: memory, a receiveq that is kept full, and a transmitq whose frames were written once.
+/// One queue pair of a guest: memory of its own, a receiveq that is kept full, and a transmitq whose frames were written once.
 final class Guest {
   static let ringSize = 256
   private static let headerLength = 12
@@ -15,8 +15,10 @@ final class Guest {
   /// Transmit buffers that the guest holds, the longest idle one first.
   private var idle: [UInt16] = []
 
-  /// - Parameter number: of the guest; a pair of guests sends to each other.
-  init(_ number: Int, _ workload: Workload) throws {
+  /// - Parameters:
+  ///   - number: of the guest; guests 0 and 1 send to each other, 2 and 3, and so on.
+  ///   - pair: of the queue pair.
+  init(_ number: Int, pair: Int, _ workload: Workload) throws {
     var features: VirtioFeatures = [.version1]
     if workload.mergeable { features.insert(.mrgRxbuf) }
     if workload.packed { features.insert(.ringPacked) }
@@ -46,9 +48,14 @@ final class Guest {
     let step = workload.layout == .chain ? 2 : 1
     for (index, head) in Swift.stride(from: 0, to: Guest.ringSize, by: step).enumerated() {
       let flow = index % workload.addresses
+      let udp =
+        workload.pairs == [1]
+        ? nil : Guest.datagram(number, pair + index * workload.pairs(of: number))
       let bytes = EthernetFrame.make(
         to: workload.floods ? .broadcast : Guest.address(number ^ 1, flow),
-        from: Guest.address(number, flow), length: workload.length)
+        from: Guest.address(number, flow),
+        etherType: udp == nil ? EthernetFrame.experimental : 0x0800,
+        payload: udp ?? [], length: workload.length)
       transmit.write(NetHeader().bytes() + bytes, at: head * stride)
       let buffer = transmit.slice(head * stride, frame)
       let pieces =
@@ -61,6 +68,13 @@ final class Guest {
         UInt16(head), pieces.map(\.segment), indirect: workload.layout == .indirect)
       idle.append(UInt16(head))
     }
+  }
+
+  /// The headers of UDP over IPv4 from a guest to the other, on the same port at both ends: that of the flow.
+  private static func datagram(_ guest: Int, _ flow: Int) -> [UInt8] {
+    let port = [4, UInt8(flow % Workload.flows)]
+    let ends = [10, 0, 0, UInt8(guest), 10, 0, 0, UInt8(guest ^ 1)]
+    return [0x45, 0, 0, 50, 0, 0, 0, 0, 64, 17, 0, 0] + ends + port + port + [0, 30, 0, 0]
   }
 
   private static func address(_ guest: Int, _ flow: Int) -> EthernetAddress {

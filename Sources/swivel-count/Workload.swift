@@ -23,8 +23,15 @@ struct Workload {
   var packed = false
   var inOrder = false
   var ports = 2
+  /// Queue pairs of the ports, which take turns; each sends `burst` frames a turn.
+  var pairs = [1]
   /// One port sends, to all others; else each of two sends to the other.
   var floods = false
+
+  func pairs(of port: Int) -> Int { pairs[port % pairs.count] }
+
+  /// Of two ports with several pairs: UDP flows between them, which are dealt out to the pairs of each.
+  static let flows = 64
 
   init(_ name: String, _ change: (inout Workload) -> Void = { _ in }) {
     self.name = name
@@ -55,6 +62,15 @@ struct Workload {
     Workload("split-bursts-of-1") {
       $0.burst = 1
       $0.rounds = 5000
+    },
+    Workload("split-8-pairs") {
+      $0.pairs = [8]
+      $0.rounds = 20
+    },
+    Workload("split-1-and-8-pairs") {
+      $0.pairs = [1, 8]
+      $0.burst = 32
+      $0.rounds = 40
     },
     Workload("packed") { $0.packed = true },
     Workload("packed-not-mergeable") {

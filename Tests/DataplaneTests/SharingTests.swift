@@ -4,7 +4,7 @@ import Testing
 
 @testable import Dataplane
 
-/// Which receiveq of a port each worker fills, and how two of them keep out of each other's way.
+/// Which receiveqs of a port are each worker's own, and how two of them keep out of each other's way.
 @Suite struct SharingTests {
   /// A port of `pairs` queue pairs whose receiveqs `running` run, and which slots each worker has: told
   /// apart by their locks.
@@ -25,9 +25,17 @@ import Testing
     }
     let port = PortRecord(pairs: pairs, queues: queues, tap: nil)
     return (0..<workers).map { worker in
-      port.slots(worker: worker, of: workers).map { slot in
+      let receivers = port.receivers(worker: worker, of: workers)
+      let all = receivers.slots.map { slot in
         (0..<pairs).first { queues[2 * $0].lock == slot.lock }!
       }
+      // Every worker can reach each of them, and none that is closed.
+      #expect(all.sorted() == running)
+      for pair in 0..<receivers.places.count {
+        let place = all.firstIndex(of: pair).map { UInt16($0) }
+        #expect(receivers.places[pair] == place ?? Plan.Output.closed)
+      }
+      return Array(all.prefix(receivers.own))
     }
   }
 

@@ -28,6 +28,12 @@ struct EthernetHeader {
       word: UInt64(littleEndian: first) &>> 48 | UInt64(littleEndian: second) &<< 16)
   }
 
+  /// The type, or the length in a frame of IEEE 802.2.
+  @inline(always)
+  var type: UInt16 {
+    UInt16(truncatingIfNeeded: UInt64(littleEndian: second) &>> 32).byteSwapped
+  }
+
   /// Whether an 802.1Q or 802.1ad tag follows the addresses.
   @inline(always)
   var isTagged: Bool {

@@ -50,45 +50,81 @@ internal import Synchronization
   /// Bytes of the longest untagged frame the port takes.
   var frameLimit = Burst.maximumLength
 
-  init(pairs: Int, queues: [Queue], tap: Tap?) {
+  /// Where the flows of a port with several pairs are recorded; the port's own, of the arena's memory.
+  let flows: FlowTable?
+  /// Whether a plan was posted with which workers record.
+  private var recordsFlows = false
+
+  /// - Parameter flows: empty; `nil` for a port of one pair.
+  init(pairs: Int, queues: [Queue], tap: Tap?, flows: FlowTable? = nil) {
     self.pairs = pairs
     self.queues = queues
     self.tap = tap
+    self.flows = flows
+  }
+
+  /// Whether receiveq `pair` may be filled: it is started and enabled.
+  private func isOpen(_ pair: Int) -> Bool {
+    tap != nil || queues[2 * pair].ring?.setup.enabled == true
+  }
+
+  /// The table of flows while frames have more than one receiveq to go to, else `nil`.
+  private var activeFlows: FlowTable? {
+    (0..<pairs).count(where: isOpen) > 1 ? flows : nil
+  }
+
+  /// Forgets the flows when no plan that records them is in use any more: what a pair was used for before it was
+  /// disabled is not what it is used for when it is enabled again. To be called when workers have taken the
+  /// present plan.
+  func forgetFlows() {
+    if activeFlows != nil {
+      recordsFlows = true
+    } else if recordsFlows {
+      recordsFlows = false
+      flows?.clear()
+    }
   }
 
   /// Where this port's frames come from, as worker `worker` polls them.
   func sources(port: Int, worker: Int) -> [Plan.Source] {
-    (0..<pairs).compactMap { pair in
+    let flows = activeFlows
+    return (0..<pairs).compactMap { pair in
       let queue = queues[2 * pair + 1]
       if let tap {
         guard tap.workers[pair] == worker else { return nil }
         return Plan.Source(
           ring: nil, tap: tapQueue(tap, pair), counters: queue.counters, port: UInt16(port),
-          pair: UInt16(pair), discards: false)
+          pair: UInt16(pair), discards: false, flows: flows)
       }
       guard let ring = queue.ring, ring.worker == worker else { return nil }
       return Plan.Source(
         ring: ring.queue, tap: PortRecord.noTap, counters: queue.counters, port: UInt16(port),
-        pair: UInt16(pair), discards: !ring.setup.enabled)
+        pair: UInt16(pair), discards: !ring.setup.enabled, flows: flows)
     }
   }
 
-  /// Where worker `worker` of `workers` delivers to this port: the queues it need not share with other
-  /// workers when there are enough, else one of those it must.
-  func slots(worker: Int, of workers: Int) -> [Plan.Slot] {
-    let open: [Plan.Slot] = (0..<pairs).compactMap { pair in
-      let queue = queues[2 * pair]
-      if let tap {
-        return unsafe Plan.Slot(
-          ring: nil, tap: tapQueue(tap, pair), counters: queue.counters, lock: queue.lock)
-      }
-      guard let ring = queue.ring, ring.setup.enabled else { return nil }
-      return unsafe Plan.Slot(
-        ring: ring.queue, tap: PortRecord.noTap, counters: queue.counters, lock: queue.lock)
-    }
-    if open.isEmpty { return [] }
-    if open.count < workers { return [open[worker % open.count]] }
-    return stride(from: worker, to: open.count, by: workers).map { open[$0] }
+  /// Where worker `worker` of `workers` delivers to this port. Its own receiveqs, over which it spreads flows that
+  /// are not known, are those it need not share with other workers when there are enough, else one of those it must.
+  func receivers(worker: Int, of workers: Int) -> Plan.Receivers {
+    let open = (0..<pairs).filter(isOpen)
+    if open.isEmpty { return Plan.Receivers() }
+    let own =
+      open.count < workers
+      ? [open[worker % open.count]]
+      : stride(from: worker, to: open.count, by: workers).map { open[$0] }
+    let all = own + open.filter { !own.contains($0) }
+    var places = [UInt16](repeating: Plan.Output.closed, count: pairs)
+    for (place, pair) in all.enumerated() { places[pair] = UInt16(place) }
+    return Plan.Receivers(
+      slots: all.map(slot), own: own.count, places: places, flows: activeFlows,
+      limit: UInt32(frameLimit))
+  }
+
+  private func slot(_ pair: Int) -> Plan.Slot {
+    let queue = queues[2 * pair]
+    return unsafe Plan.Slot(
+      ring: queue.ring?.queue, tap: tap.map { tapQueue($0, pair) } ?? PortRecord.noTap,
+      counters: queue.counters, lock: queue.lock)
   }
 
   private func tapQueue(_ tap: Tap, _ pair: Int) -> TapQueue {

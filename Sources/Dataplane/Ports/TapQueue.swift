@@ -54,6 +54,7 @@ internal import Glibc
   /// - Parameters:
   ///   - order: `count` frames of the burst.
   ///   - vectors: room for `vectorCapacity`.
+  @inline(never)
   func deliver(
     _ burst: Burst, _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32,
     vectors: UnsafeMutablePointer<iovec>, _ counters: Counters

@@ -23,6 +23,9 @@ extension Worker {
   private mutating func bridgeFlow(
     _ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>, _ count: Int
   ) {
+    if let flows = unsafe source.pointee.flows {
+      unsafe recordFlows(flows, source, Gathered(frames: count))
+    }
     let counters = unsafe source.pointee.counters
     let port = Int(unsafe source.pointee.port)
     let header = unsafe burst.headers[0]
@@ -44,6 +47,7 @@ extension Worker {
   private mutating func bridgeEach(
     _ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>, _ gathered: Gathered
   ) {
+    if let flows = unsafe source.pointee.flows { unsafe recordFlows(flows, source, gathered) }
     let count = gathered.frames
     if let destination = unsafe classify(plan, source, gathered) {
       unsafe deliver(plan, source, to: destination, burst.natural, count)
@@ -238,9 +242,19 @@ extension Worker {
     _ order: UnsafeMutablePointer<UInt16>, _ count: Int
   ) {
     let output = unsafe plan.outputs[port]
-    let pick =
-      unsafe output.slotCount == 1 ? 0 : UInt32(source.pointee.pair) % output.slotCount
-    let slot = unsafe output.slots + Int(pick)
+    if let flows = output.flows {
+      unsafe steer(flows, source, output, order, count)
+    } else {
+      unsafe fill(output.slots, source, order, count, limit: output.limit)
+    }
+  }
+
+  /// Delivers frames of the burst, in the order given, to one receiveq or TAP queue.
+  @inline(always)
+  mutating func fill(
+    _ slot: UnsafeMutablePointer<Plan.Slot>, _ source: UnsafeMutablePointer<Plan.Source>,
+    _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32
+  ) {
     if sharesQueues, unsafe !Worker.take(slot.pointee.lock) {
       unsafe source.pointee.counters.drop(.queueBusy, count)
       return
@@ -248,7 +262,7 @@ extension Worker {
     let counters = unsafe slot.pointee.counters
     let delivered: Delivered
     if let ring = unsafe slot.pointee.ring {
-      delivered = unsafe ring.deliver(burst, order, count, limit: output.limit)
+      delivered = unsafe ring.deliver(burst, order, count, limit: limit)
       ring.publish()
       if sharesQueues {
         ring.notify()
@@ -257,7 +271,7 @@ extension Worker {
       }
     } else {
       delivered = unsafe slot.pointee.tap.deliver(
-        burst, order, count, limit: output.limit, vectors: vectors, counters)
+        burst, order, count, limit: limit, vectors: vectors, counters)
     }
     if delivered.frames > 0 {
       counters.add(.frames, delivered.frames)

@@ -23,7 +23,7 @@ internal import Synchronization
   /// The present stamp, advanced by control.
   private let clock: UnsafeMutablePointer<Atomic<UInt64>>
   private let bucketMask: UInt64
-  private let key: UInt64
+  let key: UInt64
 
   /// Slots for at least `entries` addresses.
   static func capacity(for entries: Int) -> Int {

@@ -19,6 +19,8 @@ internal import Synchronization
   let mustPoll: Bool
   /// Receiveqs and TAP queues, in one array that the outputs point into.
   let slots: UnsafeMutablePointer<Slot>
+  /// Places of pairs among the slots of their ports, likewise.
+  let places: UnsafeMutablePointer<UInt16>
 
   /// A queue that frames come from.
   @safe struct Source {
@@ -31,6 +33,8 @@ internal import Synchronization
     var pair: UInt16
     /// Started but not enabled: frames are taken and dropped.
     var discards: Bool
+    /// Of a port with several open receiveqs: where the flows that come from it are recorded.
+    var flows: FlowTable?
     /// TAP only: turns to go before the next read, and how many to wait after an empty one. A read is a
     /// system call; an idle uplink must not cost the guests one a turn.
     var pause: UInt16 = 0
@@ -39,11 +43,29 @@ internal import Synchronization
 
   /// A port as a destination.
   @safe struct Output {
+    /// Every open receiveq, the worker's own ones first.
     var slots: UnsafeMutablePointer<Slot>
-    /// 0: the port is down.
+    /// The worker's own ones. 0: the port is down.
     var slotCount: UInt32
     /// Bytes of the longest untagged frame.
     var limit: UInt32
+    /// Of a port with several open receiveqs; `nil`: every frame goes to the first slot.
+    var flows: FlowTable?
+    /// By pair: which of the slots it is, or `closed`.
+    var places: UnsafeMutablePointer<UInt16>
+    static let closed: UInt16 = 0xFFFF
+  }
+
+  /// What an output is made of.
+  struct Receivers {
+    /// Every open receiveq, the worker's own ones first.
+    var slots: [Slot] = []
+    /// How many of them are the worker's own.
+    var own = 0
+    /// By pair: which of the slots it is, or `Output.closed`.
+    var places: [UInt16] = []
+    var flows: FlowTable?
+    var limit: UInt32 = 0
   }
 
   /// A queue that frames go to.
@@ -56,19 +78,22 @@ internal import Synchronization
   }
 
   static func allocate(
-    sources: [Source], outputs: [(slots: [Slot], limit: UInt32)], mustPoll: Bool
+    sources: [Source], outputs: [Receivers], mustPoll: Bool
   ) -> UnsafeMutablePointer<Plan> {
     let sourceMemory = unsafe copy(sources)
     let slotMemory = unsafe copy(outputs.flatMap(\.slots))
+    let placeMemory = unsafe copy(outputs.flatMap(\.places))
     var offset = 0
+    var placeOffset = 0
     var list: [Output] = []
     var flood: [UInt16] = []
     for (port, output) in outputs.enumerated() {
       list.append(
         unsafe Output(
-          slots: unsafe slotMemory + offset, slotCount: UInt32(output.slots.count),
-          limit: output.limit))
+          slots: unsafe slotMemory + offset, slotCount: UInt32(output.own), limit: output.limit,
+          flows: output.flows, places: placeMemory + placeOffset))
       offset += output.slots.count
+      placeOffset += output.places.count
       if !output.slots.isEmpty { flood.append(UInt16(port)) }
     }
     let plan = UnsafeMutablePointer<Plan>.allocate(capacity: 1)
@@ -76,7 +101,7 @@ internal import Synchronization
       to: Plan(
         sources: sourceMemory, sourceCount: sources.count, outputs: copy(list),
         outputCount: list.count, flood: copy(flood), floodCount: flood.count, mustPoll: mustPoll,
-        slots: slotMemory))
+        slots: slotMemory, places: placeMemory))
     return unsafe plan
   }
 
@@ -85,6 +110,7 @@ internal import Synchronization
     unsafe plan.pointee.outputs.deallocate()
     unsafe plan.pointee.flood.deallocate()
     unsafe plan.pointee.slots.deallocate()
+    unsafe plan.pointee.places.deallocate()
     unsafe plan.deallocate()
   }
 

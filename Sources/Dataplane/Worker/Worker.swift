@@ -24,6 +24,7 @@ internal import Synchronization
   let lists: UnsafeMutablePointer<List>
   /// The destinations of a burst.
   let receivers: UnsafeMutablePointer<UInt16>
+  let steering: Steering
   /// Rings whose drivers may have to be told of what this turn has published.
   let unannounced: UnsafeMutablePointer<VirtqueuePointer>
   var unannouncedCount = 0
@@ -44,6 +45,7 @@ internal import Synchronization
     let lists = unsafe try arena.allocate(
       bytes: MACTable.maximumPorts * MemoryLayout<List>.stride)
     let receivers = unsafe try arena.allocate(bytes: Burst.size * 2)
+    let steering = try Steering(arena: arena, key: table.key)
     let unannounced = unsafe try arena.allocate(
       bytes: Worker.unannouncedCapacity * MemoryLayout<VirtqueuePointer>.stride)
     self.state = state
@@ -52,6 +54,7 @@ internal import Synchronization
     self.sharesQueues = sharesQueues
     self.fences = fences
     self.burst = burst
+    self.steering = steering
     unsafe self.tapBuffer = unsafe tapBuffer
     unsafe self.vectors = unsafe vectors.bindMemory(
       to: iovec.self, capacity: TapQueue.vectorCapacity)
