@@ -33,6 +33,22 @@ struct Swiveld: ParsableCommand {
     })
   var logLevel = Logger.Level.info
 
+  @Flag(help: "Print what kind of vhost-user back-end this is, in JSON, and end.")
+  var printCapabilities = false
+
+  /// What the conventions for vhost-user back-ends have one say of itself (vhost-user.rst, "Backend program
+  /// conventions"; vhost-user.json, `VHostUserBackendCapabilities`).
+  static let capabilities = #"{"type": "net"}"#
+
+  static func main() {
+    // By those conventions other options are then ignored, were they unknown or wrong.
+    if CommandLine.arguments.dropFirst().contains("--print-capabilities") {
+      print(capabilities)
+    } else {
+      main(nil)
+    }
+  }
+
   func run() throws {
     // Before anything is opened: a log line must not end up in a guest's socket that took the number 2. And
     // before any thread is started: they inherit the signal mask.

@@ -4,7 +4,8 @@ import Testing
 @testable import Dataplane
 
 @Suite struct PackedTransmitqTests {
-  @Test("E10, E27, E28: any arrangement of header and frame over descriptors gives the same frame")
+  @Test(
+    "E10, E27, E28, E29: any arrangement of header and frame over descriptors gives the same frame")
   func anyLayout() throws {
     let whole = [UInt8](repeating: 0, count: 12) + frame(length: 100)
     let layouts: [[Int]] = [
@@ -44,7 +45,7 @@ import Testing
   }
 
   @Test(
-    "E24, E31: frames in order over many laps, whatever the size",
+    "E24, E25, E31: frames in order over many laps, whatever the size",
     arguments: [1, 2, 3, 5, 8, 13, 64, 100])
   func laps(_ size: Int) throws {
     for start in [0, size - 1, size, 2 * size - 1] {
@@ -316,7 +317,7 @@ import Testing
     #expect(bench.gather(&queue).frames == 0)
   }
 
-  @Test("E31, E22: what no packed ring may be is refused with a reason")
+  @Test("E22, E31, E79, E80: what no packed ring may be is refused with a reason")
   func refused() throws {
     let driver = try PackedDriver(size: 8)
     let bench = try Bench()

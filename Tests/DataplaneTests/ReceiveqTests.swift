@@ -28,7 +28,7 @@ import Testing
     [UInt8](repeating: 0, count: 10) + [buffers, 0]
   }
 
-  @Test("E10, E61: a frame lands whole in any layout, behind a header of zeroes")
+  @Test("E10, E17, E61: a frame lands whole in any layout, behind a header of zeroes")
   func layouts() throws {
     for lengths in [
       [112], [200], [12, 100], [12, 200], [1, 111], [11, 1, 100], [5, 7, 16, 84], [0, 112],
@@ -73,7 +73,7 @@ import Testing
     #expect(collect(memory, places, lengths, 312) == header(buffers: 4) + frame(length: 300))
   }
 
-  @Test("A frame in pieces is joined on the way")
+  @Test("E10: a frame in pieces is joined on the way")
   func gatheredFrame() throws {
     let source = try RingMemory(size: 16)
     let memory = try RingMemory(size: 16)

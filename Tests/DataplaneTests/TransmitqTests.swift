@@ -3,7 +3,9 @@ import Testing
 @testable import Dataplane
 
 @Suite struct TransmitqTests {
-  @Test("E10 2.7.4.1: any arrangement of header and frame over descriptors gives the same frame")
+  @Test(
+    "E10, E13, E17 2.7.4.1: any arrangement of header and frame over descriptors gives the same frame"
+  )
   func anyLayout() throws {
     let whole = [UInt8](repeating: 0, count: 12) + frame(length: 100)
     // Cuts of the 112 bytes into descriptors: in one, header apart, header split, single bytes, …

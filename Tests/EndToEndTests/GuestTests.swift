@@ -133,7 +133,9 @@ extension EndToEnd {
       try daemon.stop()
     }
 
-    @Test("guests outlive the switch: stopped or crashed, and started again, it serves them")
+    @Test(
+      "guests outlive the switch: stopped or crashed, and started again, it serves them (E101, E102)"
+    )
     func restart() throws {
       let daemon = try Daemon(
         ports: [Daemon.vhost("vm1", in: scratch), Daemon.vhost("vm2", in: scratch)],

@@ -17,7 +17,7 @@ private let freeHugepages: Int = {
     return file
   }
 
-  @Test("A mapping begins at the byte asked for, aligned or not")
+  @Test("A mapping begins at the byte asked for, aligned or not (E85)")
   func offsets() throws {
     let file = try file(3 * 4096)
     let whole = try Mapping(sharing: file, offset: 0, length: 3 * 4096)
@@ -52,7 +52,7 @@ private let freeHugepages: Int = {
   }
 
   @Test(
-    "Guest memory of hugetlb pages: a part of a page is mapped by mapping the page",
+    "Guest memory of hugetlb pages: a part of a page is mapped by mapping the page (E85)",
     .enabled(if: freeHugepages >= 4, "needs 4 free 2 MiB hugepages"))
   func hugetlb() throws {
     let file = try file(4 << 20, hugePageShift: 21)

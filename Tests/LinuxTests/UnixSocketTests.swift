@@ -4,7 +4,7 @@ import SystemPackage
 import Testing
 
 @Suite struct UnixSocketTests {
-  @Test("Bytes and descriptors arrive together, close-on-exec, and are closed when dropped")
+  @Test("Bytes and descriptors arrive together, close-on-exec, and are closed when dropped (E67)")
   func descriptors() throws {
     let (one, two) = try UnixSocket.pair()
     let event = try EventFD()

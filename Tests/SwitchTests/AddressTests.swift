@@ -5,7 +5,7 @@ import VirtioDriver
 
 extension SwitchTests {
   @Suite struct AddressTests {
-    @Test("An address that shows up elsewhere is served there from the next frame on")
+    @Test("An address that shows up elsewhere is served there from the next frame on (E65)")
     func moves() throws {
       let bench = try Bench()
       let guests = try bench.guests(3)

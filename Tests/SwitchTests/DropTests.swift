@@ -93,7 +93,8 @@ extension SwitchTests {
     }
 
     @Test(
-      "exceeds_mtu: as configured, a tag more, and the front-end's when it is smaller (E39, E95)")
+      "exceeds_mtu: as configured, a tag more, and the front-end's when it is smaller (E39, E40, E95)"
+    )
     func exceedsMTU() throws {
       let bench = try Bench()
       var options = GuestPort.Options()

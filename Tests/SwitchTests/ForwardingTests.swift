@@ -28,7 +28,7 @@ extension SwitchTests {
       bench.expectBalance(.named(guests))
     }
 
-    @Test("A learned address is served alone")
+    @Test("A learned address is served alone (E62)")
     func unicast() throws {
       let bench = try Bench()
       let guests = try bench.guests(4)

@@ -92,7 +92,7 @@ extension SwitchTests {
       bench.expectBalance()
     }
 
-    @Test("A ring that its driver sets up anew runs again, on the same connection")
+    @Test("A ring that its driver sets up anew runs again, on the same connection (E79)")
     func restart() throws {
       let bench = try Bench()
       let guests = try bench.guests(3)

@@ -109,7 +109,7 @@ extension SwitchTests {
       try exchange(shape, with: shape, frames: 80)
     }
 
-    @Test("Guests of different shapes understand each other")
+    @Test("Guests of different shapes, modern and legacy, understand each other (E07, E46)")
     func mixed() throws {
       let legacy = Shape(
         mergeable: false, version1: false, eventIndex: false, indirect: false, ringSize: 64)

@@ -39,7 +39,8 @@ extension SwitchTests {
       bench.expectBalance()
     }
 
-    @Test("All send to one port: every frame arrives, each stream in order", arguments: shapes)
+    @Test(
+      "All send to one port: every frame arrives, each stream in order (E35)", arguments: shapes)
     func manyToOne(_ shape: (workers: Int, pairs: Int)) throws {
       let (bench, guests) = try bench(shape, guests: 4)
       let limit: UInt64 = 600

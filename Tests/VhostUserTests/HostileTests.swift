@@ -39,7 +39,7 @@ import Testing
   }
 
   @Test(arguments: HostileTests.served)
-  func `HP-05: each request's payload short and long`(request: Request) throws {
+  func `HP-05, E66: each request's payload short and long`(request: Request) throws {
     let (payload, fds) = try #require(try HostileTests.wellFormed(request))
     let good = try FrontEnd()
     // Removing needs something to remove.
@@ -61,7 +61,7 @@ import Testing
   }
 
   @Test(arguments: HostileTests.served)
-  func `HP-04: each request with a descriptor too many or too few`(request: Request) throws {
+  func `HP-04, E67: each request with a descriptor too many or too few`(request: Request) throws {
     let (payload, fds) = try #require(try HostileTests.wellFormed(request))
     let file = try TestFile()
     let most = request == .remMemReg ? 1 : fds.count
@@ -80,7 +80,7 @@ import Testing
   }
 
   @Test(arguments: [4097, 1 << 20, Int(UInt32.max)])
-  func `HP-05: a payload beyond the maximum is not waited for`(size: Int) throws {
+  func `HP-05, E66: a payload beyond the maximum is not waited for`(size: Int) throws {
     let frontEnd = try FrontEnd()
     try frontEnd.send(code: 5, [1, 2, 3], size: size)
     let error = try frontEnd.failure()

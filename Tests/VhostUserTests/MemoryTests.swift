@@ -70,7 +70,9 @@ import Testing
     _ = try frontEnd.close()
   }
 
-  @Test func `HP-03: when the back-end can't map it, the old table and the rings go on`() throws {
+  @Test func `E86, HP-03: when the back-end can't map it, the old table and the rings go on`()
+    throws
+  {
     let frontEnd = try negotiated()
     #expect(try set(frontEnd, [FrontEnd.region(0)]) == 0)
     try frontEnd.configure(0)

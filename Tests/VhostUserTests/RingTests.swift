@@ -203,7 +203,7 @@ import Testing
     _ = try frontEnd.close()
   }
 
-  @Test func `a ring that would not start is an error in the answer, and on its descriptor`()
+  @Test func `E02: a ring that would not start is an error in the answer, and on its descriptor`()
     throws
   {
     let frontEnd = try FrontEnd()
@@ -225,7 +225,7 @@ import Testing
     _ = try frontEnd.close()
   }
 
-  @Test func `E80: a packed ring's size and base; a split one's are refused`() throws {
+  @Test func `E22, E80: a packed ring's size and base; a split one's are refused`() throws {
     let frontEnd = try FrontEnd()
     try frontEnd.negotiate([.version1, .ringPacked])
     try frontEnd.setMemory()
@@ -244,7 +244,7 @@ import Testing
     _ = try frontEnd.close()
   }
 
-  @Test func `the end of the connection stops every ring, then resets`() throws {
+  @Test func `E81: the end of the connection stops every ring, then resets`() throws {
     let (frontEnd, _, _) = try live()
     #expect(try frontEnd.close() == .frontEndClosed)
     #expect(frontEnd.backend.calls == [.stop(1), .reset])
@@ -258,7 +258,7 @@ import Testing
     #expect(try frontEnd.reply() == nil)
   }
 
-  @Test func `E92, E95: RARP and MTU reach the back-end`() throws {
+  @Test func `E38, E92, E95: RARP and MTU reach the back-end`() throws {
     let frontEnd = try FrontEnd()
     try frontEnd.negotiate()
     #expect(try frontEnd.acknowledged(.sendRARP, [2, 0, 0, 0, 0, 1, 9, 9]) == 0)

@@ -29,7 +29,8 @@ import Testing
     #expect(message(configuration(port("/tmp/vm.sock", group: "root"), cpus: [1])) == nil)
   }
 
-  @Test func whatTheMachineWouldRefuseIsNamed() throws {
+  @Test("What the machine would refuse is named before anything starts (E101)")
+  func whatTheMachineWouldRefuseIsNamed() throws {
     #expect(message(configuration(cpus: [0, 7]))?.contains("CPU 7") == true)
     let group = message(configuration(port("/tmp/vm.sock", group: "no-such-group")))
     #expect(group?.contains("'no-such-group'") == true)
