@@ -316,9 +316,12 @@ int clx_tap_open(const char *name, int multiQueue, char *actual) {
   return fd;
 }
 
-int clx_tap_configure(int fd, int headerSize, unsigned offloads) {
+int clx_tap_configure(int fd, int headerSize) {
   if (ioctl(fd, TUNSETVNETHDRSZ, &headerSize) < 0) return -errno;
-  return result(ioctl(fd, TUNSETOFFLOAD, (unsigned long)offloads));
+  unsigned long offloads = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
+  // TUN_F_USO4 and TUN_F_USO6, which older copies of the kernel's headers lack.
+  if (ioctl(fd, TUNSETOFFLOAD, offloads | 0x20 | 0x40) == 0) return 1;
+  return result(ioctl(fd, TUNSETOFFLOAD, offloads));
 }
 
 static int link_request(const char *name, struct ifreq *request) {

@@ -109,11 +109,16 @@ public import Linux
 
   /// Adds an uplink: one queue pair for each TAP descriptor, polled by the worker of the same place in
   /// `workers`.
-  public func addPort(tap descriptors: [OwnedFD], headerSize: Int, workers: [Int]) throws -> Int {
+  ///
+  /// - Parameter offloads: what the kernel takes over of the frames written.
+  public func addPort(
+    tap descriptors: [OwnedFD], headerSize: Int, offloads: Offloads, workers: [Int]
+  ) throws -> Int {
     precondition(descriptors.count == workers.count)
     return try addPort(
       pairs: descriptors.count,
-      tap: .init(descriptors: descriptors, headerSize: headerSize, workers: workers))
+      tap: .init(
+        descriptors: descriptors, headerSize: headerSize, offloads: offloads, workers: workers))
   }
 
   private func addPort(pairs: Int, tap: PortRecord.Tap?) throws -> Int {

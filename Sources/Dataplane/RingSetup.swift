@@ -23,6 +23,8 @@ public struct RingSetup: Sendable {
   public var mergeable: Bool
   /// VIRTIO_F_VERSION_1: the virtio-net header has 12 bytes whatever else holds.
   public var version1: Bool
+  /// Of a transmitq what the driver may ask for, of a receiveq what it takes over.
+  public var offloads: Offloads
   public var enabled: Bool
   /// `nil`: the driver does not kick, the worker must poll.
   public var kick: OwnedFD?
@@ -32,7 +34,7 @@ public struct RingSetup: Sendable {
   public init(
     size: Int, descriptors: UInt64, avail: UInt64, used: UInt64, base: UInt32, packed: Bool = false,
     inOrder: Bool = false, eventIndex: Bool, indirect: Bool, mergeable: Bool, version1: Bool,
-    enabled: Bool, kick: OwnedFD?, call: OwnedFD?
+    offloads: Offloads = .none, enabled: Bool, kick: OwnedFD?, call: OwnedFD?
   ) {
     self.size = size
     self.descriptors = descriptors
@@ -45,6 +47,7 @@ public struct RingSetup: Sendable {
     self.indirect = indirect
     self.mergeable = mergeable
     self.version1 = version1
+    self.offloads = offloads
     self.enabled = enabled
     self.kick = kick
     self.call = call

@@ -11,6 +11,9 @@ public final class TapDevice: Sendable {
   public let queues: [OwnedFD]
   /// Whether the device was absent before; it goes with its last descriptor.
   public let made: Bool
+  /// Whether the kernel cuts large UDP frames into datagrams (Linux 6.2 and later). TCP's it always does, and
+  /// the checksums; it hands over its own frames likewise unfinished.
+  public let segmentsDatagrams: Bool
 
   /// Attaches `queues` queues to the device `name`, making it if it is absent, and brings it up if it
   /// was made here.
@@ -18,6 +21,7 @@ public final class TapDevice: Sendable {
     let existed = try SystemError.check(unsafe clx_link_exists(name), "look for \(name)") == 1
     var descriptors: [OwnedFD] = []
     var actual = [CChar](repeating: 0, count: 16)
+    var segmentsDatagrams = true
     for _ in 0..<count {
       // SAFETY: fills at most the sixteen bytes of `actual`.
       let descriptor = unsafe clx_tap_open(name, count > 1 ? 1 : 0, &actual)
@@ -25,13 +29,15 @@ public final class TapDevice: Sendable {
         throw TapDevice.explain(Errno(rawValue: -descriptor), name, queues: count, existed: existed)
       }
       descriptors.append(OwnedFD(taking: descriptor))
-      try SystemError.check(
-        clx_tap_configure(descriptor, CInt(TapDevice.headerSize), 0), "configure \(name)")
+      let datagrams = try SystemError.check(
+        clx_tap_configure(descriptor, CInt(TapDevice.headerSize)), "configure \(name)")
+      if datagrams == 0 { segmentsDatagrams = false }
     }
     self.name = String(
       decoding: actual.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     self.queues = descriptors
     self.made = !existed
+    self.segmentsDatagrams = segmentsDatagrams
     if let mtu {
       try SystemError.check(unsafe clx_link_set_mtu(name, CInt(mtu)), "set the MTU of \(name)")
     }

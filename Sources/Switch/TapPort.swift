@@ -31,7 +31,9 @@ final class TapPort: SwitchPort {
     }
     do {
       number = try parent.dataplane.addPort(
-        tap: device.queues, headerSize: TapDevice.headerSize, workers: workers)
+        tap: device.queues, headerSize: TapDevice.headerSize,
+        offloads: device.segmentsDatagrams ? .all : .tcp,
+        workers: workers)
     } catch {
       parent.release(workers)
       throw error

@@ -27,6 +27,9 @@ final class VhostBackend: Backend {
     var offered: Features = [
       .version1, .netMrgRxbuf, .anyLayout, .ringIndirectDesc, .ringEventIdx,
       .ringPacked, .inOrder, .netMTU, .vhostUserProtocol,
+      // Whatever a guest asks for, its peer may lack: then the switch does it (decision 11, also why not UFO).
+      .netCsum, .netHostTSO4, .netHostTSO6, .netHostECN, .netHostUSO,
+      .netGuestCsum, .netGuestTSO4, .netGuestTSO6, .netGuestECN, .netGuestUSO4, .netGuestUSO6,
     ]
     // The control queue is the front-end's own, but several queue pairs depend on it (virtio v1.4, 5.1.3.1).
     if port.pairs > 1 { offered.formUnion([.netMQ, .netCtrlVQ]) }
@@ -106,6 +109,7 @@ final class VhostBackend: Backend {
           eventIndex: features.contains(.ringEventIdx),
           indirect: features.contains(.ringIndirectDesc),
           mergeable: features.contains(.netMrgRxbuf), version1: features.contains(.version1),
+          offloads: VhostBackend.offloads(features, isTransmitq: ring.index % 2 == 1),
           enabled: ring.enabled, kick: ring.kick, call: ring.call),
         memory: memory, worker: worker)
     } catch {
@@ -118,6 +122,25 @@ final class VhostBackend: Backend {
       status.runs += 1
       status.rings[ring.index] = .init(
         size: ring.size, enabled: ring.enabled, worker: worker, run: status.runs, error: ring.error)
+    }
+  }
+
+  /// What the driver may ask for of a transmitq's frames, or takes over of a receiveq's. Nothing goes without the
+  /// checksum (virtio v1.4, 5.1.3.1), whatever else was accepted.
+  private static func offloads(_ features: Features, isTransmitq: Bool) -> Offloads {
+    guard features.contains(isTransmitq ? .netCsum : .netGuestCsum) else { return .none }
+    let table: [(Features, Offloads)] =
+      isTransmitq
+      ? [
+        (.netHostTSO4, .tcp4), (.netHostTSO6, .tcp6), (.netHostECN, .ecn),
+        (.netHostUSO, .udp4.union(.udp6)),
+      ]
+      : [
+        (.netGuestTSO4, .tcp4), (.netGuestTSO6, .tcp6), (.netGuestECN, .ecn),
+        (.netGuestUSO4, .udp4), (.netGuestUSO6, .udp6),
+      ]
+    return table.reduce(.checksum) { offloads, row in
+      features.contains(row.0) ? offloads.union(row.1) : offloads
     }
   }
 

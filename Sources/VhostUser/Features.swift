@@ -39,6 +39,8 @@ public struct Features: OptionSet, Hashable, Sendable {
   public static let ringPacked = Features(bit: 34)
   public static let inOrder = Features(bit: 35)
   public static let orderPlatform = Features(bit: 36)
+  public static let netGuestUSO4 = Features(bit: 54)
+  public static let netGuestUSO6 = Features(bit: 55)
   public static let netHostUSO = Features(bit: 56)
   public static let netHashReport = Features(bit: 57)
   public static let netRSS = Features(bit: 60)

@@ -14,13 +14,14 @@ public final class GeneratorPort {
   /// - Parameters:
   ///   - wanted: cut down to what is offered.
   ///   - needed: without these the port is no use, and `notOffered` says which are missing.
-  ///   - timeout: milliseconds to wait for the back-end to appear and to answer.
+  ///   - timeout: milliseconds to wait for the back-end to appear. For an answer it gets 30 s: a switch that has just
+  ///     begun to listen may have gigabytes to clear first.
   public init(
     path: String, wanted: VirtioFeatures, needed: VirtioFeatures, timeout: Int = 5000
   ) throws(FrontEndError) {
     self.path = path
     frontEnd = try .connect(path: path, milliseconds: timeout)
-    frontEnd.timeout = timeout
+    frontEnd.timeout = 30_000
     try frontEnd.negotiate(wanted.union(needed))
     let missing = needed.subtracting(frontEnd.features)
     guard missing.isEmpty else { throw .notOffered(missing.names) }

@@ -181,8 +181,9 @@ int clx_cpu_count(void);
 /// Opens one queue of the TAP device `name` (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, multi-queue when asked),
 /// making the device if it is absent. `actual` (16 bytes) receives the device's name.
 int clx_tap_open(const char *name, int multiQueue, char *actual);
-/// TUNSETVNETHDRSZ, TUNSETOFFLOAD, TUNSETPERSIST off.
-int clx_tap_configure(int fd, int headerSize, unsigned offloads);
+/// TUNSETVNETHDRSZ, TUNSETOFFLOAD: the checksum and segmentation of TCP, and of UDP where the kernel knows that;
+/// returns 1 where it does.
+int clx_tap_configure(int fd, int headerSize);
 /// Brings the interface up or down.
 int clx_link_set_up(const char *name, int up);
 int clx_link_set_mtu(const char *name, int mtu);

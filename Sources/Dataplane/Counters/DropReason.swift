@@ -16,6 +16,9 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
   case oversize
   /// The virtio-net header asks for an offload that was not negotiated (5.1.9.2.2).
   case offloadNotNegotiated
+  /// What the virtio-net header asks for can't be done: places outside the frame, segments of no length or
+  /// more than anybody needs, headers that are not of the kind it says.
+  case malformedOffload
   /// The source address is multicast or zero.
   case invalidSource
   /// A link-local control address (IEEE 802.1Q, table 8-1) that a bridge must not forward.
@@ -59,6 +62,7 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
     case .runt: "runt"
     case .oversize: "oversize"
     case .offloadNotNegotiated: "offload_not_negotiated"
+    case .malformedOffload: "malformed_offload"
     case .invalidSource: "invalid_source"
     case .reservedMulticast: "reserved_multicast"
     case .hairpin: "hairpin"
@@ -77,7 +81,7 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
     }
   }
 
-  static let count = 21
+  static let count = 22
 }
 
 /// Why a queue was stopped for good. A ring whose memory can no longer be trusted to be a ring runs again when

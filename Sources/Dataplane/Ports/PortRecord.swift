@@ -40,6 +40,8 @@ internal import Synchronization
   struct Tap {
     var descriptors: [OwnedFD]
     var headerSize: Int
+    /// What the kernel takes over.
+    var offloads: Offloads
     var workers: [Int]
   }
 
@@ -94,12 +96,13 @@ internal import Synchronization
         guard tap.workers[pair] == worker else { return nil }
         return Plan.Source(
           ring: nil, tap: tapQueue(tap, pair), counters: queue.counters, port: UInt16(port),
-          pair: UInt16(pair), discards: false, flows: flows)
+          pair: UInt16(pair), offloads: .all, discards: false, flows: flows)
       }
       guard let ring = queue.ring, ring.worker == worker else { return nil }
       return Plan.Source(
         ring: ring.queue, tap: PortRecord.noTap, counters: queue.counters, port: UInt16(port),
-        pair: UInt16(pair), discards: !ring.setup.enabled, flows: flows)
+        pair: UInt16(pair), offloads: ring.setup.offloads, discards: !ring.setup.enabled,
+        flows: flows)
     }
   }
 
@@ -128,8 +131,9 @@ internal import Synchronization
   }
 
   private func tapQueue(_ tap: Tap, _ pair: Int) -> TapQueue {
-    TapQueue(descriptor: tap.descriptors[pair].raw, headerSize: tap.headerSize)
+    TapQueue(
+      descriptor: tap.descriptors[pair].raw, headerSize: tap.headerSize, offloads: tap.offloads)
   }
 
-  private static let noTap = TapQueue(descriptor: -1, headerSize: 12)
+  private static let noTap = TapQueue(descriptor: -1, headerSize: 12, offloads: .none)
 }

@@ -12,11 +12,13 @@ internal import Glibc
   /// Where the frame begins in its place; the header lies before it, and the frame is aligned.
   static let frameOffset = 64
   /// Vectors of one write: the virtio-net header, the frame's first bytes, its pieces.
-  static let vectorCapacity = Burst.maximumSegments + 2
+  static let vectorCapacity = Burst.maximumSegments + 4
 
   let descriptor: CInt
   /// Bytes of the virtio-net header.
   let headerSize: Int
+  /// What the kernel takes over of the frames written.
+  let offloads: Offloads
 
   /// Reads what is there into `buffer`, at most `burst` frames, as plain ones: the virtio-net header lies right
   /// before the frame.
@@ -60,38 +62,63 @@ internal import Glibc
     vectors: UnsafeMutablePointer<iovec>, _ counters: Counters
   ) -> Delivered {
     var delivered = Delivered()
+    let offloaded = burst.requests.frames != 0
     for position in 0..<count {
       let index = Int(unsafe order[position])
-      let length = unsafe burst.lengths[index]
-      if length > limit, unsafe length > limit &+ (burst.headers[index].isTagged ? 4 : 0) {
-        counters.drop(.exceedsMTU)
-        continue
-      }
-      let result = unsafe write(index, burst, vectors)
-      if result >= 0 {
-        delivered.frames &+= 1
-        delivered.bytes &+= Int(length)
+      if offloaded, burst.mustSegment(index, accepted: offloads) {
+        unsafe deliverSegments(index, burst, limit: limit, vectors, counters, &delivered)
       } else {
-        switch Int32(truncatingIfNeeded: -result) {
-        case EAGAIN, ENOBUFS: counters.drop(.uplinkBusy)
-        case EIO, ENODEV, EBADFD: counters.drop(.uplinkDown)
-        default: counters.drop(.uplinkError)
-        }
+        unsafe deliver(index, burst, limit: limit, vectors, counters, &delivered)
       }
     }
     return delivered
   }
 
+  @inline(never)
+  private func deliverSegments(
+    _ index: Int, _ burst: Burst, limit: UInt32, _ vectors: UnsafeMutablePointer<iovec>,
+    _ counters: Counters, _ delivered: inout Delivered
+  ) {
+    guard var segments = Segmenter(burst, index) else { return }
+    delivered.extra &+= segments.count &- 1
+    while segments.next() {
+      unsafe deliver(Burst.size, burst, limit: limit, vectors, counters, &delivered)
+    }
+  }
+
+  private func deliver(
+    _ index: Int, _ burst: Burst, limit: UInt32, _ vectors: UnsafeMutablePointer<iovec>,
+    _ counters: Counters, _ delivered: inout Delivered
+  ) {
+    if burst.exceeds(limit, index) {
+      counters.drop(.exceedsMTU)
+      return
+    }
+    let result = unsafe write(index, burst, vectors)
+    if result >= 0 {
+      delivered.frames &+= 1
+      delivered.bytes &+= Int(unsafe burst.lengths[index])
+      return
+    }
+    switch Int32(truncatingIfNeeded: -result) {
+    case EAGAIN, ENOBUFS: counters.drop(.uplinkBusy)
+    case EIO, ENODEV, EBADFD: counters.drop(.uplinkDown)
+    default: counters.drop(.uplinkError)
+    }
+  }
+
   private func write(
     _ index: Int, _ burst: Burst, _ vectors: UnsafeMutablePointer<iovec>
   ) -> Int {
-    // A header of zeroes: nothing is offloaded. It and the judged bytes come from private memory.
-    var zero: (UInt64, UInt64) = (0, 0)
+    // The virtio-net header and the judged bytes come from private memory.
+    let asked = burst.asksOffload(index) ? burst.netHeader(index) : NetHeader.none
+    var header: (UInt64, UInt64) = (0, 0)
     let length = Int(unsafe burst.lengths[index])
     let held = min(length, EthernetHeader.held)
     // SAFETY: every vector names bytes that live until the call returns: a local, the burst, or guest
     // memory that stays mapped while this turn lasts.
-    return unsafe withUnsafeMutableBytes(of: &zero) { header in
+    return unsafe withUnsafeMutableBytes(of: &header) { header in
+      if let base = header.baseAddress { unsafe asked.writeRequest(base) }
       unsafe vectors[0] = unsafe iovec(iov_base: header.baseAddress, iov_len: headerSize)
       unsafe vectors[1] = unsafe iovec(
         iov_base: UnsafeMutableRawPointer(burst.headers + index), iov_len: held)

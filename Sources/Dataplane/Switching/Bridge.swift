@@ -278,6 +278,7 @@ extension Worker {
       counters.add(.bytes, delivered.bytes)
       counters.add(.bursts, 1)
     }
+    if delivered.extra > 0 { unsafe source.pointee.counters.add(.replicas, delivered.extra) }
     if sharesQueues { unsafe slot.pointee.lock.pointee.store(0, ordering: .releasing) }
   }
 }

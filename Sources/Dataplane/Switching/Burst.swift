@@ -21,6 +21,12 @@ internal import CVector
   static let maximumDescriptors = 1024
   /// Pieces the table has room for: a burst of ordinary frames, or one frame of very many pieces.
   static let segmentCapacity = 4096
+  /// Where the pieces of the segment being made lie behind them, and how many there may be.
+  static let spareSegments = segmentCapacity
+  static let spareCapacity = maximumSegments + 4
+  /// Segments one frame may be cut into. With the least that IPv4 hosts must take, 536 bytes, the longest frame has
+  /// 123; a frame that asks for thousands would keep a worker for milliseconds.
+  static let maximumSegmentsOfFrame = 512
   /// Pieces of a receiver's buffers, filled and emptied frame by frame.
   static let targetCapacity = 2 * maximumSegments
 
@@ -30,7 +36,7 @@ internal import CVector
   /// Whether the processor has what CVector needs.
   let vectors: Bool
 
-  // ---- By frame ----
+  // ---- By frame; one more, `size`, is the segment being made ----
 
   /// Address here of byte 0 of a frame that lies in one piece; 0: its pieces are in the segment table.
   let addresses: UnsafeMutablePointer<UInt>
@@ -38,8 +44,10 @@ internal import CVector
   let lengths: UnsafeMutablePointer<UInt32>
   /// The first 16 bytes (fewer, if the frame is shorter), as they were judged.
   let headers: UnsafeMutablePointer<EthernetHeader>
-  /// Flags and type of segmentation in the virtio-net header, as they were judged.
-  let netHeaders: UnsafeMutablePointer<UInt16>
+  /// The first eight bytes of the virtio-net header (`NetHeader.word`), as they were judged.
+  let netHeaders: UnsafeMutablePointer<UInt64>
+  /// What else belongs to frames that ask for an offload.
+  let requests: Requests
   /// A port's number, or one of `Destination`.
   let destinations: UnsafeMutablePointer<UInt16>
   /// Where a frame's pieces are, if it is in pieces.
@@ -88,17 +96,20 @@ internal import CVector
   /// - Parameter vectors: whether to use vector instructions where there are any.
   init(arena: Arena, vectors: Bool = true) throws {
     self.vectors = vectors && cvx_available() != 0
-    unsafe addresses = unsafe try Burst.array(0, Burst.size, arena)
-    unsafe lengths = unsafe try Burst.array(0, Burst.size, arena)
-    unsafe headers = unsafe try Burst.array(EthernetHeader(), Burst.size, arena)
-    unsafe netHeaders = unsafe try Burst.array(0, Burst.size, arena)
+    let places = Burst.size + 1
+    unsafe addresses = unsafe try Burst.array(0, places, arena)
+    unsafe lengths = unsafe try Burst.array(0, places, arena)
+    unsafe headers = unsafe try Burst.array(EthernetHeader(), places, arena)
+    unsafe netHeaders = unsafe try Burst.array(0, places, arena)
+    requests = unsafe Requests(try arena.allocate(bytes: Requests.byteCount))
     unsafe destinations = unsafe try Burst.array(0, Burst.size, arena)
-    unsafe pieces = unsafe try Burst.array(Pieces(), Burst.size, arena)
+    unsafe pieces = unsafe try Burst.array(Pieces(), places, arena)
     unsafe natural = unsafe try Burst.array(0, Burst.size, arena)
     unsafe order = unsafe try Burst.array(0, Burst.size, arena)
     unsafe buffers = unsafe try Burst.array(0, Burst.size, arena)
     let none = unsafe Segment(UnsafeMutableRawPointer(bitPattern: 1).unsafelyUnwrapped, 0)
-    unsafe segments = unsafe try Burst.array(none, Burst.segmentCapacity, arena)
+    unsafe segments = unsafe try Burst.array(
+      none, Burst.segmentCapacity + Burst.spareCapacity, arena)
     unsafe targets = unsafe try Burst.array(none, Burst.targetCapacity, arena)
     unsafe chains = unsafe try Burst.array(
       TakenChain(id: 0, slots: 0, capacity: 0), Burst.chainCapacity, arena)
@@ -110,6 +121,50 @@ internal import CVector
   ) throws -> UnsafeMutablePointer<Element> {
     let memory = unsafe try arena.allocate(bytes: count * MemoryLayout<Element>.stride)
     return unsafe memory.initializeMemory(as: Element.self, repeating: value, count: count)
+  }
+}
+
+extension Burst {
+  /// Frames that ask for an offload, and what is kept of them. One pointer, as a burst of more than a dozen is copied
+  /// by a call wherever the compiler passes it on.
+  @safe struct Requests {
+    private let base: UnsafeMutableRawPointer
+
+    private static let needsOffset = Arena.line
+    private static let checksumsOffset = needsOffset + 2 * Arena.line
+    private static let copiesOffset = checksumsOffset + 3 * Arena.line
+    static let byteCount = copiesOffset + (Burst.size + 1) * SegmentableHeaders.maximum
+
+    /// - Parameter base: `byteCount` zeroed bytes.
+    init(_ base: UnsafeMutableRawPointer) {
+      unsafe self.base = unsafe base
+    }
+
+    /// Those that ask. While there are none, nothing else here means anything.
+    @inline(always)
+    var frames: Set {
+      get { unsafe base.load(as: Set.self) }
+      nonmutating set { unsafe base.storeBytes(of: newValue, as: Set.self) }
+    }
+
+    /// By frame: what it asks for.
+    @inline(always)
+    var needs: UnsafeMutablePointer<Offloads> {
+      unsafe (base + Requests.needsOffset).assumingMemoryBound(to: Offloads.self)
+    }
+
+    /// By frame: csum_offset.
+    @inline(always)
+    var checksumOffsets: UnsafeMutablePointer<UInt16> {
+      unsafe (base + Requests.checksumsOffset).assumingMemoryBound(to: UInt16.self)
+    }
+
+    /// The first bytes of a frame that is to be cut into segments: `SegmentableHeaders.maximum`.
+    @inline(always)
+    func headers(_ index: Int) -> UnsafeMutablePointer<UInt8> {
+      unsafe (base + (Requests.copiesOffset &+ index &* SegmentableHeaders.maximum))
+        .assumingMemoryBound(to: UInt8.self)
+    }
   }
 }
 

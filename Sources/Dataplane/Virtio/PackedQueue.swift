@@ -23,6 +23,7 @@ internal import Synchronization
   let eventIndex: Bool
   let indirect: Bool
   let mergeable: Bool
+  let offloads: Offloads
   /// One used element stands for all of a burst.
   let batches: Bool
   /// The call eventfd, or -1 when the driver polls.

@@ -24,8 +24,8 @@ extension SplitQueue {
         descriptors: descriptors, avail: avail, used: used, size: UInt16(size),
         mask: UInt16(size - 1)), memory: memory.view, counters: counters,
       headerSize: setup.version1 || setup.mergeable ? 12 : 10, eventIndex: setup.eventIndex,
-      indirect: setup.indirect, mergeable: setup.mergeable, call: setup.call?.raw ?? -1,
-      nextAvail: base, seenAvail: base, nextUsed: 0, signalledUsed: 0)
+      indirect: setup.indirect, mergeable: setup.mergeable, offloads: setup.offloads,
+      call: setup.call?.raw ?? -1, nextAvail: base, seenAvail: base, nextUsed: 0, signalledUsed: 0)
     // A split ring's used index is not part of the base; the ring's memory has it (vhost-user:
     // VHOST_USER_SET_VRING_BASE).
     nextUsed = ring.usedIndex
@@ -56,7 +56,7 @@ extension PackedQueue {
         descriptors: descriptors, driverArea: driver, deviceArea: device, size: size),
       memory: memory.view, counters: counters,
       headerSize: setup.version1 || setup.mergeable ? 12 : 10, eventIndex: setup.eventIndex,
-      indirect: setup.indirect, mergeable: setup.mergeable,
+      indirect: setup.indirect, mergeable: setup.mergeable, offloads: setup.offloads,
       // A receiveq's lengths differ, and each must be told.
       batches: setup.inOrder && isTransmitq, call: setup.call?.raw ?? -1, next: next)
   }

@@ -36,6 +36,18 @@ internal import CLinux
     return value
   }
 
+  /// Takes eight bytes, the first as the lowest; 0 behind the end.
+  mutating func word() -> UInt64 {
+    if remainingHere >= 8 {
+      let value = unsafe clx_fetch64(here)
+      skip(8)
+      return UInt64(littleEndian: value)
+    }
+    var value: UInt64 = 0
+    for position in 0..<UInt64(8) { value |= UInt64(byte()) &<< (8 &* position) }
+    return value
+  }
+
   /// Moves on by `length` bytes, or to the end.
   mutating func skip(_ length: Int) {
     var rest = length
@@ -56,6 +68,37 @@ internal import CLinux
     unsafe segments[index].base &+= UInt(offset)
     unsafe segments[index].length &-= offset
     offset = 0
+  }
+
+  /// Moves on by `length` bytes, whose pieces go to `output`; returns how many those are, `capacity` at most.
+  mutating func cut(
+    _ length: Int, into output: UnsafeMutablePointer<Segment>, capacity: Int
+  ) -> Int {
+    var pieces = 0
+    var rest = length
+    while rest > 0, pieces < capacity {
+      let step = min(rest, remainingHere)
+      if step == 0 { break }
+      // SAFETY: the caller has room for `capacity`.
+      unsafe output[pieces] = unsafe Segment(here, UInt32(truncatingIfNeeded: step))
+      pieces &+= 1
+      skip(step)
+      rest &-= step
+    }
+    return pieces
+  }
+
+  /// Moves on by `length` bytes and adds them to a checksum.
+  mutating func add(_ length: Int, to sum: inout Checksum) {
+    var rest = length
+    while rest > 0 {
+      let step = min(rest, min(remainingHere, 1 << 16))
+      if step == 0 { return }
+      // SAFETY: `step` bytes lie here.
+      unsafe sum.add(here, step)
+      skip(step)
+      rest &-= step
+    }
   }
 
   /// Copies `length` bytes from private memory to this place and moves past them; what does not fit is

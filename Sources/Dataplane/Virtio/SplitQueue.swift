@@ -27,6 +27,7 @@ internal import Synchronization
   let eventIndex: Bool
   let indirect: Bool
   let mergeable: Bool
+  let offloads: Offloads
   /// The call eventfd, or -1 when the driver polls.
   let call: CInt
 

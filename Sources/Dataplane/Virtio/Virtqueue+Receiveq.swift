@@ -13,10 +13,72 @@ extension Virtqueue {
   mutating func deliver(
     _ burst: Burst, _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32
   ) -> Delivered {
+    if burst.requests.frames != 0 {
+      return unsafe deliverOffloaded(burst, order, count, limit: limit)
+    }
+    return unsafe deliver(burst, order, count, limit: limit, offloaded: false)
+  }
+
+  /// Of frames that ask for something, those that the receiver can't take whole are cut into segments; the
+  /// others go the common way and are mended there.
+  @inline(never)
+  private mutating func deliverOffloaded(
+    _ burst: Burst, _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32
+  ) -> Delivered {
+    var delivered = Delivered()
+    var first = 0
+    while first < count {
+      var end = first
+      while end < count, unsafe !burst.mustSegment(Int(order[end]), accepted: offloads) {
+        end &+= 1
+      }
+      if end > first {
+        delivered += unsafe deliver(
+          burst, order + first, end &- first, limit: limit, offloaded: true)
+      }
+      if end < count {
+        delivered += unsafe deliverSegments(burst, Int(order[end]), limit: limit)
+        end &+= 1
+      }
+      first = end
+    }
+    return delivered
+  }
+
+  @inline(never)
+  private mutating func deliverSegments(
+    _ burst: Burst, _ index: Int, limit: UInt32
+  ) -> Delivered {
+    var delivered = Delivered()
+    guard var segments = Segmenter(burst, index) else { return delivered }
+    delivered.extra = segments.count &- 1
+    while segments.next() {
+      if let reason = placeAny(Burst.size, burst, limit: limit) {
+        counters.drop(reason)
+        if reason == .noReceiveBuffer {
+          counters.drop(reason, segments.left)
+          break
+        }
+      } else {
+        delivered.frames &+= 1
+        delivered.bytes &+= Int(unsafe burst.lengths[Burst.size])
+      }
+    }
+    return delivered
+  }
+
+  @inline(always)
+  private mutating func deliver(
+    _ burst: Burst, _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32,
+    offloaded: Bool
+  ) -> Delivered {
     var delivered = Delivered()
     var done = 0
     while done < count {
       let (run, bytes) = unsafe placePlain(burst, order + done, count &- done, limit: limit)
+      if offloaded, run > 0 {
+        unsafe burst.finish(order + done, run, headerSize: headerSize, accepted: offloads)
+      }
       delivered.frames &+= run
       delivered.bytes &+= bytes
       done &+= run
@@ -42,10 +104,7 @@ extension Virtqueue {
   @inline(never)
   private mutating func placeAny(_ index: Int, _ burst: Burst, limit: UInt32) -> DropReason? {
     let length = unsafe burst.lengths[index]
-    // A VLAN tag is not part of the MTU (5.1.4.1).
-    if length > limit, unsafe length > limit &+ (burst.headers[index].isTagged ? 4 : 0) {
-      return .exceedsMTU
-    }
+    if burst.exceeds(limit, index) { return .exceedsMTU }
     let needed = UInt64(headerSize &+ length)
     var room: UInt64 = 0
     var chains = 0
@@ -74,7 +133,8 @@ extension Virtqueue {
       room &+= UInt64(chain.length)
     }
 
-    burst.fill(index, targets: pieces, buffers: chains, headerSize: headerSize)
+    burst.fill(
+      index, targets: pieces, buffers: chains, headerSize: headerSize, accepted: offloads)
     var left = headerSize &+ length
     for taken in 0..<chains {
       let chain = unsafe burst.chains[taken]
@@ -99,4 +159,12 @@ extension Virtqueue {
 struct Delivered {
   var frames = 0
   var bytes = 0
+  /// Frames there were beyond those that were to be delivered: segments but the first of each.
+  var extra = 0
+
+  static func += (sum: inout Delivered, more: Delivered) {
+    sum.frames &+= more.frames
+    sum.bytes &+= more.bytes
+    sum.extra &+= more.extra
+  }
 }

@@ -31,6 +31,8 @@ internal import Synchronization
     var port: UInt16
     /// Number of the queue pair.
     var pair: UInt16
+    /// What its frames may ask for.
+    var offloads: Offloads
     /// Started but not enabled: frames are taken and dropped.
     var discards: Bool
     /// Of a port with several open receiveqs: where the flows that come from it are recorded.

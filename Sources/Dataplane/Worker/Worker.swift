@@ -141,7 +141,8 @@ internal import Synchronization
   ) {
     let counters = unsafe source.pointee.counters
     var gathered = taken
-    let judged = burst.judge(&gathered, headerSize: headerSize, counters)
+    let judged = unsafe burst.judge(
+      &gathered, headerSize: headerSize, allowed: source.pointee.offloads, counters)
     counters.add(.frames, gathered.frames)
     counters.add(.bytes, judged.bytes)
     counters.add(.bursts, 1)

@@ -1,0 +1,61 @@
+/// A running Internet checksum (RFC 1071): the one's complement sum of 16-bit words.
+///
+/// Words are summed in the machine's own byte order, which only decides in which order the two bytes of the result
+/// are stored: the machine's own again.
+struct Checksum {
+  private var sum: UInt64 = 0
+  /// Whether an odd number of bytes has been added: the next one is the second of a word.
+  private var isOdd = false
+
+  /// Adds `length` bytes, no more than 64 KiB at a time.
+  mutating func add(_ base: UnsafeRawPointer, _ length: Int) {
+    // 32 bits at a time in a sum of 64: no carry can be lost, and the compiler makes vectors of it.
+    var part: UInt64 = 0
+    var offset = 0
+    while offset &+ 4 <= length {
+      // SAFETY: four bytes from `offset` lie within the `length` bytes that the caller has.
+      part &+= UInt64(unsafe base.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
+      offset &+= 4
+    }
+    if offset &+ 2 <= length {
+      part &+= UInt64(unsafe base.loadUnaligned(fromByteOffset: offset, as: UInt16.self))
+      offset &+= 2
+    }
+    if offset < length {
+      let last = UInt16(unsafe base.load(fromByteOffset: offset, as: UInt8.self))
+      part &+= UInt64(last.littleEndian)
+    }
+    let folded = Checksum.fold(part)
+    sum &+= UInt64(isOdd ? folded.byteSwapped : folded)
+    if length & 1 != 0 { isOdd.toggle() }
+  }
+
+  /// Adds one word, given as its value in network byte order means it.
+  mutating func add(_ value: UInt16) {
+    sum &+= UInt64(value.bigEndian)
+  }
+
+  /// Adds a word as it lies in memory.
+  mutating func add(raw word: UInt16) {
+    sum &+= UInt64(word)
+  }
+
+  /// The sum so far, to be stored as it is.
+  var folded: UInt16 { Checksum.fold(sum) }
+
+  /// What goes into a checksum field: the complement. UDP reads 0 as "none", and the other form of zero is as right
+  /// everywhere else.
+  var field: UInt16 {
+    let value = ~folded
+    return value == 0 ? 0xFFFF : value
+  }
+
+  private static func fold(_ sum: UInt64) -> UInt16 {
+    var sum = (sum & 0xFFFF_FFFF) &+ sum &>> 32
+    sum = (sum & 0xFFFF_FFFF) &+ sum &>> 32
+    sum = (sum & 0xFFFF) &+ sum &>> 16
+    sum = (sum & 0xFFFF) &+ sum &>> 16
+    sum = (sum & 0xFFFF) &+ sum &>> 16
+    return UInt16(truncatingIfNeeded: sum)
+  }
+}

@@ -1,0 +1,102 @@
+internal import CLinux
+internal import CVector
+
+/// Copying frames into receive buffers: each once, from its sender's memory.
+extension Burst {
+  /// Copies frames in one piece, in the order given, to `buffers`, each of which has room for its frame and the
+  /// virtio-net header.
+  @inline(always)
+  func copy(_ order: UnsafeMutablePointer<UInt16>, _ count: Int, headerSize: UInt32) {
+    if vectors {
+      unsafe cvx_copy(
+        order, UInt32(truncatingIfNeeded: count), addresses, lengths, headers, buffers, headerSize)
+    } else {
+      for position in 0..<min(count, 8) { prefetch(position, headerSize: headerSize) }
+      for position in 0..<count {
+        if position &+ 8 < count { prefetch(position &+ 8, headerSize: headerSize) }
+        unsafe copy(Int(order[position]), to: buffers[position], headerSize: headerSize)
+      }
+    }
+  }
+
+  /// Asks for the first line of a frame's place in a buffer (decision 7).
+  @inline(always)
+  private func prefetch(_ position: Int, headerSize: UInt32) {
+    // SAFETY: the buffer has room for a frame behind the header.
+    unsafe clx_prefetch_write(
+      UnsafeMutableRawPointer(bitPattern: buffers[position] &+ UInt(headerSize)).unsafelyUnwrapped)
+  }
+
+  /// Copies one frame to `buffer`.
+  @inline(always)
+  private func copy(_ index: Int, to buffer: UInt, headerSize: UInt32) {
+    let base = unsafe UnsafeMutableRawPointer(bitPattern: buffer).unsafelyUnwrapped
+    unsafe NetHeader.none.write(base, buffers: 1, size: headerSize)
+    let header = unsafe headers[index]
+    let data = unsafe base + Int(headerSize)
+    unsafe data.storeBytes(of: header.first, as: UInt64.self)
+    unsafe data.storeBytes(of: header.second, toByteOffset: 8, as: UInt64.self)
+    let length = Int(unsafe lengths[index])
+    let source = unsafe UnsafeRawPointer(bitPattern: addresses[index]).unsafelyUnwrapped
+    // SAFETY: a frame in one piece has at least 16 bytes; the caller has proved room for all of it.
+    if length >= 32, length <= 128 {
+      // Vectors of 16 bytes, the last of which may overlap the one before it.
+      var offset = EthernetHeader.held
+      while offset < length &- 16 {
+        unsafe data.storeBytes(
+          of: (source + offset).loadUnaligned(as: SIMD16<UInt8>.self), toByteOffset: offset,
+          as: SIMD16<UInt8>.self)
+        offset &+= 16
+      }
+      let last = length &- 16
+      unsafe data.storeBytes(
+        of: (source + last).loadUnaligned(as: SIMD16<UInt8>.self), toByteOffset: last,
+        as: SIMD16<UInt8>.self)
+    } else {
+      unsafe clx_copy(
+        data + EthernetHeader.held, source + EthernetHeader.held, length &- EthernetHeader.held)
+    }
+  }
+
+  /// Copies frame `index`, however it lies, into the first `count` of `targets`, which have room for it and
+  /// the virtio-net header.
+  ///
+  /// - Parameters:
+  ///   - buffers: what the header says of them.
+  ///   - accepted: what the receiver does itself; what it does not is done here.
+  func fill(
+    _ index: Int, targets count: Int, buffers: Int, headerSize: UInt32, accepted: Offloads
+  ) {
+    var cursor = unsafe SegmentCursor(targets, count: count)
+    let length = Int(unsafe lengths[index])
+    var header = NetHeader.none
+    var completes = false
+    if asksOffload(index) {
+      if unsafe accepted.covers(requests.needs[index]) {
+        header = netHeader(index)
+      } else {
+        completes = true
+      }
+    }
+    // SAFETY: the scratch is private memory of the size given; `held` bytes of the header are the frame's
+    // own.
+    unsafe withUnsafeTemporaryAllocation(byteCount: 16, alignment: 8) { scratch in
+      guard let base = scratch.baseAddress else { return }
+      unsafe header.write(
+        base, buffers: UInt16(truncatingIfNeeded: buffers), size: headerSize)
+      unsafe cursor.write(base, Int(headerSize))
+    }
+    let held = min(length, EthernetHeader.held)
+    let frame = cursor
+    unsafe cursor.write(UnsafeRawPointer(headers + index), held)
+    if let base = unsafe UnsafeRawPointer(bitPattern: addresses[index]) {
+      unsafe cursor.write(base + held, length &- held)
+    } else {
+      let pieces = unsafe pieces[index]
+      var source = unsafe SegmentCursor(segments + Int(pieces.first), count: Int(pieces.count))
+      source.skip(held)
+      cursor.copy(from: &source, length &- held)
+    }
+    if completes { completeChecksum(index, of: frame) }
+  }
+}
