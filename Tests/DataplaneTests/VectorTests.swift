@@ -190,7 +190,8 @@ struct VectorTests {
         for _ in 0..<3 {
           var gathered = queue.gather(bench.burst)
           if gathered.frames > 0 {
-            _ = bench.burst.judge(&gathered, headerSize: queue.headerSize, allowed: .none, bench.counters)
+            _ = bench.burst.judge(
+              &gathered, headerSize: queue.headerSize, allowed: .none, bench.counters)
           }
           result.append("\(gathered) \(queue.next)")
           for index in 0..<gathered.frames where gathered.dropped >> UInt64(index) & 1 == 0 {
