@@ -36,7 +36,7 @@ public struct NetHeader: Sendable, Hashable {
   }
 
   /// Reads a header of 10 or 12 bytes from the beginning of `bytes`.
-  init(_ bytes: [UInt8], length: Int) {
+  public init(_ bytes: [UInt8], length: Int) {
     flags = bytes[0]
     gsoType = bytes[1]
     hdrLen = FrontEndMessage.load(bytes, at: 2)

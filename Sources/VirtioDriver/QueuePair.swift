@@ -22,6 +22,12 @@ public import Linux
     public var frame: [UInt8]
     /// Receive buffers it filled.
     public var buffers: Int
+
+    public init(header: NetHeader, frame: [UInt8], buffers: Int) {
+      self.header = header
+      self.frame = frame
+      self.buffers = buffers
+    }
   }
 
   /// How buffers are cut up into descriptors.

@@ -45,34 +45,7 @@ extension SwitchTests {
     static let shapes: [Shape] = {
       let sizes = [2, 4, 8, 16, 64, 256, 1024]
       let counts = [1, 2, 3]
-      var needed: Set<[Int]> = []
-      let widths = [2, 2, 2, 2, 3, 3, sizes.count]
-      func pairs(_ row: [Int]) -> [[Int]] {
-        row.indices.flatMap { i in
-          ((i + 1)..<row.count).map { j in [i, row[i], j, row[j]] }
-        }
-      }
-      var rows: [[Int]] = [[]]
-      for width in widths { rows = rows.flatMap { row in (0..<width).map { row + [$0] } } }
-      for row in rows { needed.formUnion(pairs(row)) }
-      // Greedily: the row that covers the most of what is left. A third of the rows will do to choose from.
-      let candidates =
-        rows.enumerated().filter { $0.offset % 3 == 0 }.map(\.element) + rows.suffix(9)
-      var chosen: [[Int]] = []
-      for row in candidates.reversed() + rows where !needed.isEmpty {
-        let fresh = pairs(row).count { needed.contains($0) }
-        if fresh >= 8 || (fresh > 0 && chosen.count > 20) {
-          chosen.append(row)
-          needed.subtract(pairs(row))
-        }
-      }
-      for row in rows where !needed.isEmpty {
-        if pairs(row).contains(where: needed.contains) {
-          chosen.append(row)
-          needed.subtract(pairs(row))
-        }
-      }
-      return chosen.map { row in
+      return Pairwise(widths: [2, 2, 2, 2, 3, 3, sizes.count], rules: []).rows().map { row in
         Shape(
           mergeable: row[0] == 1, version1: row[1] == 1, eventIndex: row[2] == 1,
           indirect: row[3] == 1, segments: [1, 2, 5][row[4]], regions: counts[row[5]],
