@@ -18,7 +18,7 @@ extension SwitchTests {
       if !eventIndex { options.features.remove(.eventIdx) }
       let guests = try bench.guests(2, options)
       try introduce(guests)
-      for sequence in 0..<200 as Range<UInt64> {
+      for sequence in 0..<UInt64(Upheaval.share(of: 200)) {
         if sequence % 4 == 0 { #expect(eventually { isAsleep(bench) }) }
         let from = Int(sequence % 2)
         let frame = TestFrame.make(

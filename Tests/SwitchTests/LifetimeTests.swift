@@ -59,7 +59,14 @@ struct Holdings: Equatable, CustomStringConvertible {
 /// Things that happen to a switch while guests are talking.
 enum Upheaval {
   /// How often, where the sanitizer or a slow machine does not want less.
-  static let rounds = Int(ProcessInfo.processInfo.environment["SWIVEL_TEST_ROUNDS"] ?? "") ?? 150
+  static let rounds =
+    Int(ProcessInfo.processInfo.environment["SWIVEL_TEST_ROUNDS"] ?? "") ?? fullRounds
+  private static let fullRounds = 150
+  /// Whether less is wanted: then of several sizes of one thing the least and the greatest do.
+  static let isReduced = rounds < fullRounds
+
+  /// As large a part of `count` as is wanted.
+  static func share(of count: Int) -> Int { max(1, count * rounds / fullRounds) }
 
   /// Front-ends that come, send a frame or a few, and go: with a word or without, or in mid-message.
   static func attachAndDetach(_ bench: Bench, rounds: Int = rounds) throws {
@@ -180,7 +187,8 @@ extension SwitchTests {
     func attachAndDetach() async {
       await #expect(processExitsWith: .success) {
         try Upheaval.under { bench, _ in
-          try Upheaval.attachAndDetach(bench, rounds: 14 * Upheaval.rounds)
+          try Upheaval.attachAndDetach(
+            bench, rounds: (Upheaval.isReduced ? 6 : 14) * Upheaval.rounds)
         }
       }
     }

@@ -72,7 +72,7 @@ extension SwitchTests {
 
     @Test("Frames of all lengths arrive whole between guests of every shape", arguments: shapes)
     func pairwise(_ shape: Shape) throws {
-      try exchange(shape, with: shape, frames: 40)
+      try exchange(shape, with: shape, frames: Upheaval.share(of: 40))
     }
 
     @Test("The smallest and the largest ring", arguments: [2, 32_768])

@@ -65,7 +65,7 @@ extension SwitchTests {
 
     @Test(
       "Pairs come and go under traffic: what is lost is named, and every flow stays in order (E34, E35, E36)",
-      arguments: [1, 2])
+      arguments: Upheaval.isReduced ? [2] : [1, 2])
     func underTraffic(workers: Int) throws {
       let (bench, one, eight) = try bench(workers: workers, enabled: 1)
       let progress = (0..<16).map { _ in Progress() }
@@ -79,7 +79,8 @@ extension SwitchTests {
           .init(
             to: ends(flow).eight, from: ends(flow).one, progress: progress[flow],
             stream: UInt32(flow))
-        }, window: 16, progress: streams(8..<16))
+        }, window: 16, lengths: 60...120,
+        progress: streams(8..<16))
       let several = try (0..<8).map { flow in
         try Station(
           eight, queue: flow,
@@ -87,7 +88,8 @@ extension SwitchTests {
             .init(
               to: ends(flow).one, from: ends(flow).eight, progress: progress[8 + flow],
               stream: UInt32(8 + flow))
-          ], window: 16, progress: streams(0..<8))
+          ], window: 16, lengths: 60...120,
+          progress: streams(0..<8))
       }
       func advance(_ streams: [Int]) -> Bool {
         let marks = streams.map { progress[$0].next.load(ordering: .relaxed) + 20 }
@@ -95,7 +97,7 @@ extension SwitchTests {
           zip(streams, marks).allSatisfy { progress[$0].next.load(ordering: .relaxed) >= $1 }
         }
       }
-      for count in [1, 2, 3, 5, 8, 7, 4, 1, 8] {
+      for count in Upheaval.isReduced ? [1, 8, 3, 8] : [1, 2, 3, 5, 8, 7, 4, 1, 8] {
         try eight.enablePairs(count)
         // Every flow reaches the guest, and those of enabled pairs come from it.
         #expect(advance(Array(0..<8) + (8..<(8 + count))))
