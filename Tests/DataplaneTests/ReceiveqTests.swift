@@ -147,12 +147,12 @@ import Testing
     #expect(memory.usedIndex == 2)
   }
 
-  @Test("E49: without merging a frame has one buffer; one too small is kept for a smaller frame")
+  @Test("E49, E50: without merging a frame has one buffer; one too small is kept for a smaller frame")
   func tooSmall() throws {
     let memory = try RingMemory(size: 16)
     let bench = try Bench()
     var queue = try bench.queue(memory, memory.setup(mergeable: false))
-    _ = post(memory, [100], first: 0)
+    let kept = post(memory, [100], first: 0)
     _ = post(memory, [100], first: 1)
     bench.hold(frame(length: 150), at: 0)
     bench.hold(frame(length: 80), at: 1)
@@ -160,6 +160,7 @@ import Testing
     #expect(bench.counters.load(.receiveBufferTooSmall) == 1)
     queue.publish()
     #expect(memory.usedIndex == 1 && memory.usedEntry(0).length == 92)
+    #expect(memory.read(kept[0], 92) == header(buffers: 1) + frame(length: 80))
   }
 
   @Test(

@@ -186,7 +186,9 @@ extension SwitchTests {
       bench.expectBalance()
     }
 
-    @Test("offload_not_negotiated: checksums and segmentation that nobody agreed upon (E48)")
+    @Test(
+      "offload_not_negotiated: checksums and segmentation that nobody agreed upon (E41, E43, E47, E48)"
+    )
     func offload() throws {
       let bench = try Bench()
       let guests = try bench.guests(2)
