@@ -147,7 +147,8 @@ import Testing
     #expect(memory.usedIndex == 2)
   }
 
-  @Test("E49, E50: without merging a frame has one buffer; one too small is kept for a smaller frame")
+  @Test(
+    "E49, E50: without merging a frame has one buffer; one too small is kept for a smaller frame")
   func tooSmall() throws {
     let memory = try RingMemory(size: 16)
     let bench = try Bench()

@@ -124,7 +124,7 @@ extension SwitchTests {
 
     /// The two guests that have done nothing wrong reach each other.
     private func others(_ guests: [GuestPort], _ bench: Bench) throws {
-      for sequence in 0..<200 as Range<UInt64> {
+      for sequence in 0..<50 as Range<UInt64> {
         for (from, to) in [(1, 2), (2, 1)] {
           let frame = TestFrame.make(
             to: .station(to), from: .station(from), sequence: sequence)

@@ -69,7 +69,7 @@ extension SwitchTests {
       try introduce(guests)
       var checkers = [SequenceChecker(), SequenceChecker()]
       var next: [UInt64] = [0, 0]
-      for round in 0..<Upheaval.share(of: 300) {
+      for round in 0..<Upheaval.share(of: 150) {
         for from in 0..<2 {
           for _ in 0..<(1 + (round * 7 + from) % layout.ringSize) {
             let frame = TestFrame.make(
