@@ -94,7 +94,7 @@ internal import CLinux
         return .init(
           flows: unsafe (0..<lanes[index].flowCount).map { unsafe flows[$0] },
           next: unsafe lanes[index].sequence)
-      })
+      }, segmented: count > 0 && self[0].options.segmented)
   }
 
   /// Whether the device of any lane broke the rules of its ring, in words.

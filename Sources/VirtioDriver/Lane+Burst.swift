@@ -78,7 +78,8 @@ extension Lane {
       // SAFETY: heads are below the ring's size, and every buffer has a line at least.
       let frame = unsafe receiveFrames + Int(heads[index]) &* receiveStride
       if continuation == 0 {
-        samples.add(stamp: unsafe frame.load(fromByteOffset: 16, as: UInt64.self), now: now)
+        samples.add(
+          stamp: unsafe frame.load(fromByteOffset: stampOffset, as: UInt64.self), now: now)
       }
       _ = advance(index)
     }
@@ -145,6 +146,7 @@ extension Lane {
   private mutating func writeHeaders(_ count: Int, stamp: UInt64, step: UInt64) {
     let (frames, stride, flows, end) = unsafe (transmitFrames, transmitStride, flows, flowCount)
     let burst = unsafe idle + idleFirst
+    let place = stampOffset
     var flow = nextFlow
     var stamp = stamp
     var index = 0
@@ -153,7 +155,7 @@ extension Lane {
       // `flow` is below the number of flows.
       let frame = unsafe frames + Int(burst[index]) &* stride
       unsafe frame.storeBytes(of: flows[flow], as: SIMD2<UInt64>.self)
-      unsafe frame.storeBytes(of: stamp, toByteOffset: 16, as: UInt64.self)
+      unsafe frame.storeBytes(of: stamp, toByteOffset: place, as: UInt64.self)
       stamp &+= step
       flow &+= 1
       if flow == end { flow = 0 }

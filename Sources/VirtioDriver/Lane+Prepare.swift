@@ -25,13 +25,16 @@ extension Lane {
   /// returned every transmit buffer (`isDrained`).
   public mutating func prepare(_ lengths: [Int]) {
     precondition(isDrained && !lengths.isEmpty)
-    precondition(lengths.allSatisfy { $0 >= Lane.minFrameLength && $0 <= maxFrameLength })
+    precondition(lengths.allSatisfy { $0 >= minFrameLength && $0 <= maxFrameLength })
     let most = (lengths.reduce(0, max) + options.transmitRoom - 1) / options.transmitRoom
     let step = options.indirect ? 1 : most
     buffers = transmitq.size / step
     frameLength = lengths.count == 1 ? lengths[0] : 0
     idleFirst = 0
     idleCount = buffers
+    let fronts =
+      options.segmented
+      ? Dictionary(uniqueKeysWithValues: Set(lengths).map { ($0, Lane.segmentedFront($0)) }) : [:]
     for buffer in 0..<buffers {
       let head = buffer * step
       let length = lengths[buffer % lengths.count]
@@ -39,16 +42,50 @@ extension Lane {
       unsafe idle[buffer] = UInt16(head)
       unsafe frameLengths[head] = UInt32(length)
       transmitq.prime(UInt16(head), segments(head, length), indirect: options.indirect)
+      if options.segmented {
+        let place = pieces(head, length)[0].offset
+        transmit.write(fronts[length, default: []], at: place)
+      }
     }
   }
 
   /// The flows whose turn it is one after another, frame by frame; none: nothing can be sent.
   public mutating func setFlows(_ list: [Flow]) {
     precondition(list.count <= Lane.flowCapacity)
-    for (index, flow) in list.enumerated() { unsafe flows[index] = flow.front }
+    for (index, flow) in list.enumerated() {
+      var front = flow.front
+      if options.segmented {
+        // EtherType and the first two bytes of the IP header.
+        let type: UInt64 = FrontEndMessage.load(Lane.segmentedFront(minFrameLength), at: 8)
+        front[1] = front[1] & 0xFFFF_FFFF | type & ~0xFFFF_FFFF
+      }
+      unsafe flows[index] = front
+    }
     flowCount = list.count
     nextFlow = 0
     sequence = 0
+  }
+
+  // ---- Segmented frames ----
+
+  /// Ethernet, IPv4 and TCP, 54 bytes, and two bytes up to a stamp that is aligned.
+  static let segmentedFrontLength = 56
+  /// Payload of the segments that such a frame is to be cut into: Ethernet's, with TCP's timestamps.
+  static let segmentSize: UInt16 = 1448
+
+  /// The beginning of a segmented frame of `length` bytes.
+  static func segmentedFront(_ length: Int) -> [UInt8] {
+    let packet = TestPacket(
+      to: .broadcast, from: .broadcast, .ipv4(options: 0), .tcp(options: 0), length: length - 54)
+    return Array(packet.bytes(.partial).prefix(segmentedFrontLength))
+  }
+
+  /// What is written before each frame.
+  static func netHeader(_ options: Options) -> NetHeader {
+    guard options.segmented else { return NetHeader() }
+    return NetHeader(
+      flags: NetHeader.needsCsum, gsoType: NetHeader.gsoTCPv4, hdrLen: 54, gsoSize: segmentSize,
+      csumStart: 34, csumOffset: 16)
   }
 
   /// What the descriptors of a frame of `length` bytes in `head`'s buffers name.

@@ -25,10 +25,13 @@ public import Linux
     public var pieces: Int
     /// Frames are sent through indirect tables, the virtio-net header in an entry of its own.
     public var indirect: Bool
+    /// Frames are TCP over IPv4 with segmentation asked for, as a guest's TCP sends them.
+    public var segmented: Bool
 
     public init(
       features: VirtioFeatures = [.version1, .mrgRxbuf], ringSize: Int = 256,
-      receiveRoom: Int = 2048, transmitRoom: Int = 2048, pieces: Int = 1, indirect: Bool = false
+      receiveRoom: Int = 2048, transmitRoom: Int = 2048, pieces: Int = 1, indirect: Bool = false,
+      segmented: Bool = false
     ) {
       self.features = features
       self.ringSize = ringSize
@@ -36,6 +39,7 @@ public import Linux
       self.transmitRoom = transmitRoom
       self.pieces = pieces
       self.indirect = indirect
+      self.segmented = segmented
     }
 
     /// Bytes of guest memory for the lane.
@@ -52,8 +56,11 @@ public import Linux
 
   /// Most frames of a turn in each direction.
   public static let burst = 64
-  /// The shortest frame: addresses, EtherType, two bytes unused and the stamp.
-  public static let minFrameLength = 24
+  /// Bytes of every frame before its stamp: addresses, EtherType and two more; in segmented ones all headers and
+  /// two more.
+  let stampOffset: Int
+  /// The shortest frame.
+  public var minFrameLength: Int { stampOffset + 8 }
 
   public internal(set) var receiveq: DriverRing
   public internal(set) var transmitq: DriverRing
@@ -126,6 +133,7 @@ public import Linux
       let transmit = memory.allocate(transmitStride * size)
     else { return nil }
     self.options = options
+    stampOffset = options.segmented ? Lane.segmentedFrontLength : 16
     self.memory = memory
     self.receiveq = receiveq
     self.transmitq = transmitq
@@ -144,7 +152,7 @@ public import Linux
     unsafe idle.initialize(repeating: 0, count: size)
     unsafe heads.initialize(repeating: 0, count: Lane.burst)
     unsafe lengths.initialize(repeating: 0, count: Lane.burst)
-    let net = NetHeader().bytes(length: headerLength)
+    let net = Lane.netHeader(options).bytes(length: headerLength)
     for buffer in 0..<transmit.length / each {
       transmit.write(net, at: buffer * each + Lane.line - headerLength)
     }
@@ -156,7 +164,7 @@ public import Linux
       length: receiveLength, writable: true)
     for head in 0..<size { self.receiveq.repost(UInt16(head)) }
     self.receiveq.publish()
-    prepare([Lane.line])
+    prepare([max(Lane.line, minFrameLength)])
   }
 
   deinit {

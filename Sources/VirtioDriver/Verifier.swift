@@ -24,14 +24,23 @@ internal import Glibc
   private let sources: [Source]
   /// By receiving lane, then by sending lane and flow: the lowest number that may come.
   private var expected: [[[UInt64]]]
+  private let segmented: Bool
+  private let stampOffset: Int
+  /// Bytes of a frame up to the end of its stamp.
+  private var frontLength: Int { stampOffset + 8 }
+  /// By length, the beginning of a segmented frame.
+  private var fronts: [Int: [UInt8]] = [:]
   private var lane = 0
   /// By receiving lane, the frame being received and its bytes so far.
   private let frames: UnsafeMutablePointer<UInt8>
   private static let capacity = 1 << 17
   private var lengths: [Int]
 
-  init(_ sources: [Source]) {
+  /// - Parameter segmented: frames have the headers of such (`Lane.Options.segmented`).
+  init(_ sources: [Source], segmented: Bool) {
     self.sources = sources
+    self.segmented = segmented
+    stampOffset = segmented ? Lane.segmentedFrontLength : 16
     expected = sources.map { _ in
       sources.map { [UInt64](repeating: $0.next, count: $0.flows.count) }
     }
@@ -74,7 +83,7 @@ internal import Glibc
     for piece in pieces {
       // SAFETY: pieces are inside the buffer.
       let start = unsafe buffer.pointer + piece.offset
-      for index in 0..<piece.length where offset + index >= Lane.minFrameLength {
+      for index in 0..<piece.length where offset + index >= frontLength {
         unsafe start.storeBytes(
           of: Verifier.byte(seed, offset + index), toByteOffset: index, as: UInt8.self)
       }
@@ -96,14 +105,14 @@ internal import Glibc
   /// The frame is complete.
   func finish() {
     let length = lengths[lane]
-    guard length >= Lane.minFrameLength else {
+    guard length >= frontLength else {
       findings.corrupt += 1
       return
     }
     // SAFETY: that many bytes were written.
     let frame = unsafe frames + lane * Verifier.capacity
     let raw = UnsafeRawPointer(frame)
-    let stamp = unsafe raw.loadUnaligned(fromByteOffset: 16, as: UInt64.self)
+    let stamp = unsafe raw.loadUnaligned(fromByteOffset: stampOffset, as: UInt64.self)
     let sender = Int(stamp >> 48)
     let sequence = stamp & 0xffff_ffff_ffff
     guard sender < sources.count, !sources[sender].flows.isEmpty else {
@@ -116,7 +125,12 @@ internal import Glibc
     var good =
       unsafe raw.loadUnaligned(as: UInt64.self) == flow[0]
       && raw.loadUnaligned(fromByteOffset: 8, as: UInt64.self) == flow[1]
-    for offset in Lane.minFrameLength..<length {
+    if segmented {
+      let front = fronts[length] ?? Lane.segmentedFront(length)
+      fronts[length] = front
+      for offset in 16..<stampOffset { good = unsafe good && frame[offset] == front[offset] }
+    }
+    for offset in frontLength..<length {
       good = unsafe good && frame[offset] == Verifier.byte(seed, offset)
     }
     if !good {

@@ -61,6 +61,9 @@ final class Bed {
     if plan.indirect { needed.insert(.indirectDesc) }
     if plan.inOrder { needed.insert(.inOrder) }
     if plan.ring == .packed { needed.formUnion([.ringPacked, .version1]) }
+    if plan.segmented {
+      needed.formUnion([.csum, .hostTSO4, .guestCsum, .guestTSO4])
+    }
     if plan.queues > 1 { needed.formUnion([.mq, .protocolFeatures]) }
     wanted.formUnion(needed)
     return (wanted, needed)
@@ -72,7 +75,8 @@ final class Bed {
     let whole = plan.mergeable ? plan.bufferSize : max(2048, longest)
     return Lane.Options(
       features: features(plan).needed, ringSize: plan.ringSize, receiveRoom: whole,
-      transmitRoom: room, pieces: (longest + room - 1) / room, indirect: plan.indirect)
+      transmitRoom: room, pieces: (longest + room - 1) / room, indirect: plan.indirect,
+      segmented: plan.segmented)
   }
 
   /// Address `number` of a lane's port. Lanes of a port have addresses of their own.

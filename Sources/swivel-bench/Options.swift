@@ -55,6 +55,13 @@ struct Options: ParsableArguments {
   @Flag(help: "Frames sent through indirect tables, the virtio-net header in an entry of its own.")
   var indirect = false
 
+  @Flag(
+    help: """
+      Frames as a guest's TCP sends them: over IPv4, with checksum and segmentation (1448 bytes) left to the \
+      receiver. For sizes like 65226, 45 segments.
+      """)
+  var segmented = false
+
   @Option(help: ArgumentHelp("Queue pairs of each port.", valueName: "n"))
   var queues = 1
 
@@ -125,6 +132,8 @@ struct Options: ParsableArguments {
       ring == .split && !inOrder || longest <= 4096 || indirect,
       "frames of more than 4096 bytes are several descriptors: with packed rings or --in-order also --indirect"
     )
+    let shortest = try Sizes.parse(size ?? "64").flatMap(\.lengths).min() ?? 64
+    try check(!segmented || shortest >= 64, "--segmented frames have 64 bytes at least")
     try check(
       !verify || mode == .throughput, "--verify is for throughput: checking takes time")
     let count = socket.isEmpty ? ports ?? 2 : socket.count
@@ -141,7 +150,8 @@ struct Options: ParsableArguments {
     return Plan(
       mode: mode, sizes: sizes, pattern: pattern, rate: rate?.framesPerSecond,
       seconds: seconds ?? (mode == .zeroLoss ? 1 : 2), warmup: warmup, macs: macs, ring: ring,
-      inOrder: inOrder, mergeable: mergeable, indirect: indirect, queues: queues,
+      inOrder: inOrder, mergeable: mergeable, indirect: indirect,
+      segmented: segmented, queues: queues,
       ringSize: ringSize, bufferSize: bufferSize ?? (longest > 2048 ? 4096 : 2048), verify: verify,
       loss: loss / 100,
       cpu: cpu ?? cpus.last { $0 != worker } ?? worker, workerCPU: worker,
@@ -164,6 +174,8 @@ struct Plan: Sendable {
   var inOrder = false
   var mergeable = true
   var indirect = false
+  /// TCP over IPv4, to be cut into segments.
+  var segmented = false
   var queues = 1
   var ringSize = 256
   var bufferSize = 2048

@@ -12,7 +12,7 @@ import Testing
   init() throws {
     memory = try GuestMemory(length: 1 << 16)
     buffer = try #require(memory.allocate(4096))
-    verifier = Verifier([.init(flows: [flow.front, flow.front], next: 0)])
+    verifier = Verifier([.init(flows: [flow.front, flow.front], next: 0)], segmented: false)
   }
 
   /// Builds frame `number` of lane 0, in two pieces, and receives it, changed, in pieces of `step` bytes.

@@ -104,6 +104,16 @@ import VirtioDriver
       })
   }
 
+  @Test("Segmented frames, not cut where both ends can take them whole")
+  func segmented() throws {
+    try check(
+      plan {
+        $0.segmented = true
+        $0.sizes = [.one(64), .one(9000), .one(65226)]
+        $0.bufferSize = 4096
+      }, frames: 200)
+  }
+
   @Test(
     "Packed rings, and rings in order",
     arguments: [(Ring.packed, false), (.split, true), (.packed, true)])

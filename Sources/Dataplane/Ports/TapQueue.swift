@@ -79,6 +79,10 @@ internal import Glibc
     _ index: Int, _ burst: Burst, limit: UInt32, _ vectors: UnsafeMutablePointer<iovec>,
     _ counters: Counters, _ delivered: inout Delivered
   ) {
+    if burst.exceeds(limit, index) {
+      counters.drop(.exceedsMTU)
+      return
+    }
     guard var segments = Segmenter(burst, index) else { return }
     delivered.extra &+= segments.count &- 1
     while segments.next() {

@@ -50,6 +50,10 @@ extension Virtqueue {
     _ burst: Burst, _ index: Int, limit: UInt32
   ) -> Delivered {
     var delivered = Delivered()
+    if burst.exceeds(limit, index) {
+      counters.drop(.exceedsMTU)
+      return delivered
+    }
     guard var segments = Segmenter(burst, index) else { return delivered }
     delivered.extra = segments.count &- 1
     while segments.next() {
