@@ -1,4 +1,6 @@
 /// Frames in pieces, as descriptor chains of any layout bring them.
+///
+/// SAFETY: `index` is below the burst's size; the pieces are what a queue has put into the segment table.
 extension Burst {
   /// Makes frame `index` a view of `count` pieces from `first` of the segment table, which begin with the
   /// virtio-net header, or says why it can't. Its headers are loaded here.

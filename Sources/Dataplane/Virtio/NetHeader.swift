@@ -1,6 +1,8 @@
 internal import CLinux
 
 /// What a virtio-net header (virtio v1.4, 5.1.9) says of its frame, without `num_buffers`.
+///
+/// SAFETY: it is written where the caller has room for the size it gives, ten bytes at least.
 struct NetHeader {
   /// The first eight bytes, from the lowest bits on: flags (8 bits), gso_type (8), hdr_len, gso_size, csum_start
   /// (16 each).
