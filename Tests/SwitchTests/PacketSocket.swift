@@ -19,16 +19,17 @@ final class PacketSocket {
   init(interface: String) throws {
     let everything = UInt16(0x0003).bigEndian  // ETH_P_ALL
     let index = try String(contentsOfFile: "/sys/class/net/\(interface)/ifindex", encoding: .utf8)
-    descriptor = socket(AF_PACKET, CInt(SOCK_RAW.rawValue) | 0x800, CInt(everything))  // SOCK_NONBLOCK
+    // SOCK_NONBLOCK.
+    descriptor = socket(AF_PACKET, CInt(SOCK_RAW.rawValue) | 0x800, CInt(everything))
     if descriptor < 0 { throw Failed(what: "socket", errno: errno) }
     var yes: CInt = 1
     // SOL_PACKET, PACKET_VNET_HDR.
     if setsockopt(descriptor, 263, 15, &yes, socklen_t(MemoryLayout<CInt>.size)) != 0 {
       throw Failed(what: "PACKET_VNET_HDR", errno: errno)
     }
-    // Room for many of the longest frames.
+    // Room for many of the longest frames: SO_RCVBUFFORCE.
     var room: CInt = 8 << 20
-    setsockopt(descriptor, SOL_SOCKET, 33, &room, socklen_t(MemoryLayout<CInt>.size))  // SO_RCVBUFFORCE
+    setsockopt(descriptor, SOL_SOCKET, 33, &room, socklen_t(MemoryLayout<CInt>.size))
     // struct sockaddr_ll.
     var address = [UInt8](repeating: 0, count: 20)
     address.withUnsafeMutableBytes { bytes in
