@@ -7,6 +7,12 @@ final class Guest {
   private let scratch: Scratch
   private let command: Command
 
+  /// What its console shows: kernel, or BIOS and iPXE.
+  var console: String {
+    let text = FileManager.default.contents(atPath: scratch.file("guests/\(name)/console.log"))
+    return String(decoding: text ?? Data(), as: UTF8.self)
+  }
+
   /// Starts guest `number` (its addresses end in it) on `NAME.sock` of the folder; returns at once.
   init(_ name: String, number: Int, in scratch: Scratch, options: [String] = []) throws {
     self.name = name
@@ -42,6 +48,12 @@ final class Guest {
 
   func end() { command.end() }
 
+  /// Ends it as a crash would.
+  func crash() throws {
+    command.signal(SIGKILL)
+    _ = try command.status(within: 10)
+  }
+
   /// Runs a shell command in the guest and returns its output; throws unless it succeeds in time.
   @discardableResult
   func run(_ line: String, within seconds: Int = 30) throws -> String {
@@ -50,10 +62,7 @@ final class Guest {
         Place.script("guest-run"), "--timeout", "\(seconds)", name, line,
         within: Double(seconds) + 10, environment: ["SWIVEL_GUESTS": scratch.path + "/guests"])
     } catch {
-      let console = FileManager.default.contents(atPath: scratch.file("guests/\(name)/console.log"))
-      throw Failure(
-        "\(name): \(error)\nconsole: \(String(decoding: console ?? Data(), as: UTF8.self))"
-          + "\nQEMU: \(command.tail)")
+      throw Failure("\(name): \(error)\nconsole: \(console)\nQEMU: \(command.tail)")
     }
   }
 
@@ -68,44 +77,47 @@ final class Guest {
         + " ping -c \(count) -i 0.2 -W 10 \(address) && exit; ip neigh; exit 1", within: 60)
   }
 
-  /// Sends 64 MiB over TCP, to another guest or `netns:NAME`; the checksums of both ends must agree.
+  /// Sends one echo request with each of these many bytes of payload; all must be answered.
+  func sweep(_ address: String, sizes: [Int]) throws {
+    let list = sizes.map(String.init).joined(separator: " ")
+    // Each has a second chance: a slow peer's receiveq may have been full.
+    try run(
+      "for s in \(list); do ping -c 1 -W 10 -s $s \(address) >/dev/null"
+        + " || ping -c 1 -W 10 -s $s \(address) >/dev/null"
+        + " || { echo no answer to $s bytes; exit 1; }; done", within: 180)
+  }
+
+  /// Datagrams of IPv4 that it has sent or received in pieces.
+  func fragments() throws -> Int {
+    let text = try run("awk '/^Ip: [0-9]/ { print $15 + $20 }' /proc/net/snmp")
+    guard let count = Int(text.trimmingCharacters(in: .whitespacesAndNewlines)) else {
+      throw Failure("\(name) does not say how many fragments it has seen: \(text)")
+    }
+    return count
+  }
+
+  /// Sends bytes over TCP, to another guest or `netns:NAME`; the checksums of both ends must agree.
   func transfer(to place: String, at address: String, mebibytes: Int = 64) throws {
-    try Command.run(
-      Place.script("transfer"), name, place, address, "\(mebibytes)", within: 270,
+    try finish(startTransfer(to: place, at: address, mebibytes: mebibytes))
+  }
+
+  /// The same at the same time both ways, with a guest that `address` belongs to.
+  func exchange(with other: Guest, at address: String, own: String, mebibytes: Int) throws {
+    let there = try startTransfer(to: other.name, at: address, mebibytes: mebibytes)
+    let back = try other.startTransfer(to: name, at: own, mebibytes: mebibytes)
+    try finish(there)
+    try finish(back)
+  }
+
+  func startTransfer(to place: String, at address: String, mebibytes: Int) throws -> Command {
+    try Command(
+      Place.script("transfer"), [name, place, address, "\(mebibytes)"],
+      log: scratch.file("transfer-\(name)-\(place.filter(\.isLetter)).log"),
       environment: ["SWIVEL_GUESTS": scratch.path + "/guests"])
   }
-}
 
-/// A network namespace, the host's side of a TAP uplink.
-final class Namespace {
-  let name: String
-
-  init(_ name: String) throws {
-    self.name = name
-    _ = try? Command.run("ip", "netns", "delete", name)
-    try Command.run("ip", "netns", "add", name)
-    try Command.run("ip", "-n", name, "link", "set", "lo", "up")
-  }
-
-  deinit {
-    _ = try? Command.run("ip", "netns", "delete", name)
-  }
-
-  /// Takes a network device in and gives it the addresses that end in `fe`.
-  func take(_ device: String) throws {
-    try Command.run("ip", "link", "set", device, "netns", name)
-    try Command.run("ip", "-n", name, "addr", "add", "192.0.2.254/24", "dev", device)
-    try Command.run("ip", "-n", name, "addr", "add", "2001:db8::fe/64", "dev", device, "nodad")
-    try Command.run("ip", "-n", name, "link", "set", device, "up")
-  }
-
-  func has(_ device: String) -> Bool {
-    (try? Command.run("ip", "-n", name, "link", "show", device)) != nil
-  }
-
-  func ping(_ address: String) throws {
-    try Command.run(
-      "ip", "netns", "exec", name, "ping", "-n", "-c", "3", "-i", "0.2", "-W", "10", address,
-      within: 40)
+  func finish(_ transfer: Command) throws {
+    let status = try transfer.status(within: 270)
+    guard status == 0 else { throw Failure("transfer: status \(status)\n\(transfer.output)") }
   }
 }

@@ -21,6 +21,10 @@ enum Machine {
   static let hasDPDK =
     hasRoot && finds("dpdk-testpmd") && ProcessInfo.processInfo.processorCount > 1
 
+  /// What DPDK's vectorized packed ring needs.
+  static let hasVectors =
+    (try? String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8))?.contains("avx512vl") == true
+
   private static func finds(_ program: String) -> Bool {
     (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":").contains {
       access("\($0)/\(program)", X_OK) == 0

@@ -13,24 +13,30 @@ final class Testpmd {
   private let ports: Int
   private var read = 0
 
-  /// Port `i` of testpmd is the front-end of `sockets[i]`, has `addresses[i]`, and sends to `peers[i]`.
+  /// Port `i` of testpmd is the front-end of `sockets[i]`, with `devices[i]` as further options; it has
+  /// `addresses[i]`, and sends what it receives to `peers[i]`.
   init(
     _ name: String, sockets: [String], addresses: [String], peers: [String], mode: String,
-    device: String = "", in scratch: Scratch
+    devices: [String], in scratch: Scratch
   ) throws {
     ports = sockets.count
     var arguments = [
       "-l", "0,1", "--no-pci", "--no-huge", "-m", "256", "--no-telemetry",
+      "--force-max-simd-bitwidth=512", "--log-level=pmd.net.virtio.init:info",
       "--file-prefix", "swivel-\(name)-\(ProcessInfo.processInfo.processIdentifier)",
     ]
     for (index, socket) in sockets.enumerated() {
+      let size = devices[index].contains("queue_size=") ? "" : ",queue_size=1024"
       arguments += [
         "--vdev",
-        "net_virtio_user\(index),path=\(socket),mac=\(addresses[index]),queues=1,queue_size=1024"
-          + device,
+        "net_virtio_user\(index),path=\(socket),mac=\(addresses[index]),queues=1\(size)"
+          + devices[index],
       ]
     }
-    arguments += ["--", "-i", "--nb-cores=1", "--total-num-mbufs=16384", "--forward-mode=\(mode)"]
+    arguments += [
+      "--", "-i", "--nb-cores=1", "--total-num-mbufs=32768", "--port-topology=loop",
+      "--forward-mode=\(mode)",
+    ]
     for (index, peer) in peers.enumerated() { arguments += ["--eth-peer=\(index),\(peer)"] }
     // Its prompt bypasses stdio: without line buffering it would come in the midst of what precedes it.
     command = try Command(
@@ -78,6 +84,9 @@ final class Testpmd {
     }
     return zip(received, transmitted).map { Counts(received: $0, transmitted: $1) }
   }
+
+  /// Whether it has printed this.
+  func said(_ text: String) -> Bool { command.output.contains(text) }
 
   func quit() throws {
     try input.fileHandleForWriting.write(contentsOf: Data("quit\n".utf8))
