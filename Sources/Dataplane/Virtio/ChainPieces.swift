@@ -45,7 +45,23 @@ struct Chain {
   }
 
   /// Appends `length` bytes from guest physical `address`; returns what is wrong with them.
+  @inline(always)
   mutating func append(_ address: UInt64, _ length: UInt32) -> DropReason? {
+    let entry = memory.lookup(hint: region)
+    if count < capacity, length > 0, entry.covers(address, length),
+      let base = unsafe UnsafeMutableRawPointer(bitPattern: entry.place(address))
+    {
+      unsafe output[count] = unsafe Segment(base, length)
+      count &+= 1
+      total &+= UInt64(length)
+      return nil
+    }
+    return appendParts(address, length)
+  }
+
+  /// The same of bytes that lie in another region than the last, or in several, or are none.
+  @inline(never)
+  private mutating func appendParts(_ address: UInt64, _ length: UInt32) -> DropReason? {
     total &+= UInt64(length)
     var address = address
     var rest = length

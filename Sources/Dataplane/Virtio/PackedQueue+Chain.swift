@@ -46,6 +46,20 @@ extension PackedQueue {
       PackedRing.id(rest), slots: UInt16(truncatingIfNeeded: slots), pieces, fault)
   }
 
+  @inline(always)
+  mutating func plainBuffer(ahead: Int) -> PlainBuffer? {
+    if ring.size &- unpublished &- ahead <= 0 || counters.isBroken { return nil }
+    var position = next
+    position.advance(by: ahead, size: ring.size)
+    let rest = ring.rest(position.index)
+    guard rest & PackedRing.kindMask == position.availBits | PackedRing.write,
+      let base = unsafe memory.translate(
+        ring.address(position.index), PackedRing.length(rest), hint: &region)
+    else { return nil }
+    return PlainBuffer(
+      id: PackedRing.id(rest), segment: unsafe Segment(base, PackedRing.length(rest)))
+  }
+
   /// Judges one descriptor of a chain; returns what is wrong with it.
   private func judge(
     _ index: Int, _ rest: UInt64, isFirst: Bool, writable: Bool, _ pieces: inout ChainPieces,

@@ -20,6 +20,20 @@ extension SplitQueue {
     return Chain(head, slots: 1, pieces, fault)
   }
 
+  @inline(always)
+  mutating func plainBuffer(ahead: Int) -> PlainBuffer? {
+    if available(ahead &+ 1) <= ahead { return nil }
+    let head = ring.availEntry(nextAvail &+ UInt16(truncatingIfNeeded: ahead))
+    if head >= ring.size { return nil }
+    let descriptor = unsafe Descriptor(ring.descriptors, head)
+    guard
+      descriptor.flags & (Descriptor.next | Descriptor.write | Descriptor.indirect)
+        == Descriptor.write,
+      let base = unsafe memory.translate(descriptor.address, descriptor.length, hint: &region)
+    else { return nil }
+    return PlainBuffer(id: head, segment: unsafe Segment(base, descriptor.length))
+  }
+
   /// Collects the pieces of the chain that begins at `head`; returns what is wrong with it.
   ///
   /// Invariants, each beside its check below: an index is inside its table before it is used; a chain has

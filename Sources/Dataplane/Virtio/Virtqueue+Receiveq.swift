@@ -119,6 +119,18 @@ extension Virtqueue {
       // Without merging a frame has one buffer only; it is kept for a frame that fits (5.1.9.3.2).
       if chains > 0, !mergeable { return .receiveBufferTooSmall }
       if chains == Burst.chainCapacity { return .receiveBufferTooSmall }
+      if pieces < Burst.targetCapacity, let buffer = plainBuffer(ahead: slots),
+        buffer.segment.length >= (chains == 0 ? headerSize : 1)
+      {
+        let length = buffer.segment.length
+        unsafe burst.targets[pieces] = buffer.segment
+        unsafe burst.chains[chains] = Burst.TakenChain(id: buffer.id, slots: 1, capacity: length)
+        pieces &+= 1
+        chains &+= 1
+        slots &+= 1
+        room &+= UInt64(length)
+        continue
+      }
       guard
         let chain = unsafe chain(
           ahead: slots, writable: true, output: burst.targets + pieces,

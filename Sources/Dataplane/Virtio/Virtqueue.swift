@@ -42,6 +42,10 @@ protocol Virtqueue {
     budget: inout Int
   ) -> Chain?
 
+  /// The chain that begins `ahead` slots behind the next one, if it is one writable descriptor in one region, as most
+  /// receive buffers are. `nil`: what there is, `chain` says, which loads it again.
+  mutating func plainBuffer(ahead: Int) -> PlainBuffer?
+
   /// Takes the next chain and gives it back with `written` bytes; the driver sees that after `publish`.
   mutating func use(_ id: UInt16, slots: UInt16, written: UInt32)
 
@@ -60,6 +64,13 @@ protocol Virtqueue {
   /// Asks the driver to kick at the next buffer. Returns whether there is one already; then no kick need
   /// come, and the caller must look.
   func requestKicks() -> Bool
+}
+
+/// A receive chain of one descriptor, translated.
+struct PlainBuffer {
+  /// As in `Chain`.
+  var id: UInt16
+  var segment: Segment
 }
 
 extension Virtqueue {
