@@ -21,12 +21,12 @@ extension EndToEnd {
       for round in 1...3 {
         let name = "extra\(round)"
         try daemon.reload(ports: both + [Daemon.vhost(name, in: scratch)])
-        try wait(upTo: 5, for: "\(name) to appear; the log:\n\(daemon.log)") {
+        try wait(upTo: 30, for: "\(name) to appear; the log:\n\(daemon.log)") {
           try daemon.ports().map(\.name) == ["vm1", "vm2", name]
         }
         #expect(access(scratch.file("\(name).sock"), F_OK) == 0)
         try daemon.reload(ports: both)
-        try wait(upTo: 5, for: "\(name) to go; the log:\n\(daemon.log)") {
+        try wait(upTo: 30, for: "\(name) to go; the log:\n\(daemon.log)") {
           try daemon.ports().map(\.name) == ["vm1", "vm2"]
         }
         #expect(access(scratch.file("\(name).sock"), F_OK) != 0)
@@ -40,7 +40,7 @@ extension EndToEnd {
       ] {
         let said = daemon.wholeLog.count
         try daemon.reload(text: bad)
-        try wait(upTo: 5, for: "the daemon to say what it refuses; its log:\n\(daemon.log)") {
+        try wait(upTo: 30, for: "the daemon to say what it refuses; its log:\n\(daemon.log)") {
           daemon.wholeLog.dropFirst(said).contains("swivel.yaml:")
         }
         Thread.sleep(forTimeInterval: 0.3)
@@ -50,11 +50,12 @@ extension EndToEnd {
 
       try vm1.run("kill -INT $(cat /tmp/pid); sleep 0.5")
       let pings = try vm1.run("cat /tmp/pings")
-      let line = pings.split(separator: "\n").first { $0.contains("packets transmitted") } ?? ""
-      let numbers = line.split(separator: " ").compactMap { Int($0) }
-      try #require(numbers.count >= 2, "\(pings)")
-      #expect(numbers[0] >= 10, "\(line)")
-      #expect(numbers[0] - numbers[1] <= 1, "\(line)")  // one may be on its way
+      // Those still on their way at the end are not lost, and on a busy machine they may be several.
+      let answered = pings.split(whereSeparator: \.isWhitespace).compactMap { word in
+        word.hasPrefix("seq=") ? Int(word.dropFirst(4)) : nil
+      }
+      #expect(answered.count >= 10, "\(pings)")
+      #expect(answered == Array(0..<answered.count), "\(pings)")
       try daemon.stop()
     }
   }
