@@ -188,7 +188,7 @@ extension SwitchTests {
       await #expect(processExitsWith: .success) {
         try Upheaval.under { bench, _ in
           try Upheaval.attachAndDetach(
-            bench, rounds: (Upheaval.isReduced ? 6 : 14) * Upheaval.rounds)
+            bench, rounds: (Upheaval.isReduced ? 6 : 8) * Upheaval.rounds)
         }
       }
     }
