@@ -105,6 +105,45 @@ extension SwitchTests {
       bench.expectBalance(bed.named)
     }
 
+    @Test(
+      "Headers and frame may be cut up anywhere (E10): bytes alone, odd pieces, hundreds, empty ones",
+      arguments: receivers)
+    func cut(_ receiver: VirtioFeatures) throws {
+      let bench = try Bench()
+      let bed = try OffloadBed.attach(bench, receivers: [receiver])
+      let pair = bed.sender.pairs[0]
+      let buffer = try #require(bed.sender.memory.allocate(1 << 14))
+      let patterns = [
+        [5, 7], [11, 2], [1, 20], [12 + 13, 1, 1], [12 + 33], [12 + 53, 1], [12 + 48, 3],
+        [Int](repeating: 1, count: 100), [12, 57] + [Int](repeating: 17, count: 230),
+        [12, 0, 14, 0, 40, 0, 0, 700, 0, 311, 0],
+      ]
+      for pieces in patterns {
+        for (network, transport) in zip(
+          OffloadBed.networks,
+          [TestPacket.Transport.udp, .tcp(options: 12), .tcp(options: 0), .udp])
+        {
+          let packet = Self.packet(network, transport, length: 3331)
+          for mode in [TestPacket.Mode.partial, Self.gso] {
+            let bytes = packet.header(mode).bytes() + packet.frame(mode)
+            buffer.write(bytes)
+            var offset = 0
+            var segments: [Segment] = []
+            for piece in pieces + [bytes.count] where offset < bytes.count {
+              let length = min(piece, bytes.count - offset)
+              segments.append(buffer.slice(offset, length).segment)
+              offset += length
+            }
+            #expect(pair.transmitq.add(readable: segments) != nil)
+            pair.flush()
+            bed.sender.settle()
+            bed.check(bed.receivers[0], [.init(packet: packet, mode: mode)], "\(pieces.prefix(6))")
+          }
+        }
+      }
+      #expect(bed.receivers[0].offences == [])
+    }
+
     // ---- Checksums that are unlike others ----
 
     /// Puts the checksum in that NEEDS_CSUM asks for, as 5.1.9.2.1 says.
