@@ -32,8 +32,17 @@ struct Bed {
         size: Guest.ringSize, descriptors: place.descriptors, avail: place.avail,
         used: place.used, base: place.base, packed: workload.packed, inOrder: workload.inOrder,
         eventIndex: false, indirect: workload.layout == .indirect,
-        mergeable: workload.mergeable, version1: true, enabled: true, kick: nil, call: nil)
+        mergeable: workload.mergeable, version1: true,
+        offloads: offloads(isTransmitq: index == 1), enabled: true, kick: nil, call: nil)
       try plane.startRing(2 * pair + index, of: port, setup, memory: memory, worker: 0)
+    }
+  }
+
+  private func offloads(isTransmitq: Bool) -> Offloads {
+    switch (workload.request, isTransmitq) {
+    case (nil, _), (.completed, false): .none
+    case (.checksum, false), (.segments, false): .checksum
+    case (_, true): .tcp
     }
   }
 
@@ -54,7 +63,7 @@ struct Bed {
       let taken = plane.turn()
       var received = 0
       for guest in guests.joined() {
-        received += try guest.receive(buffersPerFrame: Guest.buffers(workload.length))
+        received += try guest.receive(buffersPerFrame: Guest.buffers(workload))
       }
       let expected = framesOfTurn * (workload.floods ? guests.count - 1 : 1)
       guard taken == framesOfTurn, received == expected else {

@@ -56,7 +56,8 @@ final class Guest {
         from: Guest.address(number, flow),
         etherType: udp == nil ? EthernetFrame.experimental : 0x0800,
         payload: udp ?? [], length: workload.length)
-      transmit.write(NetHeader().bytes() + bytes, at: head * stride)
+      let (header, packet) = Guest.packet(number, flow, workload) ?? (NetHeader(), bytes)
+      transmit.write(header.bytes() + packet, at: head * stride)
       let buffer = transmit.slice(head * stride, frame)
       let pieces =
         workload.layout == .single
@@ -68,6 +69,23 @@ final class Guest {
         UInt16(head), pieces.map(\.segment), indirect: workload.layout == .indirect)
       idle.append(UInt16(head))
     }
+  }
+
+  /// A frame that asks for an offload, if those of the workload do.
+  private static func packet(
+    _ number: Int, _ flow: Int, _ workload: Workload
+  ) -> (NetHeader, [UInt8])? {
+    guard let request = workload.request else { return nil }
+    let packet = TestPacket(
+      to: address(number ^ 1, flow), from: address(number, flow), .ipv4(options: 0),
+      .tcp(options: 0), length: workload.length - 54)
+    var header = NetHeader(flags: NetHeader.needsCsum, csumStart: 34, csumOffset: 16)
+    if request == .segments {
+      header.gsoType = NetHeader.gsoTCPv4
+      header.gsoSize = 1448
+      header.hdrLen = 54
+    }
+    return (header, packet.bytes(.partial))
   }
 
   /// The headers of UDP over IPv4 from a guest to the other, on the same port at both ends: that of the flow.
@@ -125,9 +143,10 @@ final class Guest {
     return Array(heads.prefix(count))
   }
 
-  /// Receive buffers that a frame of `length` bytes fills.
-  static func buffers(_ length: Int) -> Int {
-    (headerLength + length + receiveRoom - 1) / receiveRoom
+  /// Receive buffers that a frame fills; each of its segments one.
+  static func buffers(_ workload: Workload) -> Int {
+    if workload.request == .segments { return (workload.length - 54 + 1447) / 1448 }
+    return (headerLength + workload.length + receiveRoom - 1) / receiveRoom
   }
 }
 

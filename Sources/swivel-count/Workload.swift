@@ -10,6 +10,16 @@ struct Workload {
     case indirect
   }
 
+  /// What the frames, of TCP over IPv4, ask for, and what becomes of it.
+  enum Request {
+    /// A checksum, which the receiver takes over.
+    case checksum
+    /// A checksum, which the switch completes.
+    case completed
+    /// Segments of 1448 bytes, which the receiver can't take whole; it takes over checksums.
+    case segments
+  }
+
   var name: String
   /// Bytes of a frame.
   var length = 64
@@ -19,6 +29,7 @@ struct Workload {
   /// Addresses of each port, which take turns frame by frame.
   var addresses = 1
   var layout = Layout.single
+  var request: Request?
   var mergeable = true
   var packed = false
   var inOrder = false
@@ -58,6 +69,16 @@ struct Workload {
       $0.length = 1 << 16
       $0.burst = 4
       $0.rounds = 100
+    },
+    Workload("split-checksum") { $0.request = .checksum },
+    Workload("split-checksum-completed") {
+      $0.request = .completed
+      $0.length = 1514
+    },
+    Workload("split-4-segments") {
+      $0.request = .segments
+      $0.length = 54 + 4 * 1448
+      $0.burst = 32
     },
     Workload("split-bursts-of-1") {
       $0.burst = 1
