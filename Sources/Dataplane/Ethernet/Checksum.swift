@@ -9,19 +9,22 @@ struct Checksum {
 
   /// Adds `length` bytes, no more than 64 KiB at a time.
   mutating func add(_ base: UnsafeRawPointer, _ length: Int) {
-    // 32 bits at a time in sums of 64: no carry can be lost.
-    var low = SIMD4<UInt64>()
-    var high = SIMD4<UInt64>()
+    // 64 bits at a time, the carry added at the other end: an addition with carry is one instruction, which vectors lack.
+    var whole: UInt64 = 0
     var offset = 0
     while offset &+ 32 <= length {
       // SAFETY: 32 bytes from `offset` lie within the `length` bytes that the caller has.
-      let words = unsafe base.loadUnaligned(fromByteOffset: offset, as: SIMD4<UInt64>.self)
-      low &+= words & 0xFFFF_FFFF
-      high &+= words &>> 32
+      let words = unsafe base + offset
+      whole = unsafe Checksum.add(whole, words.loadUnaligned(as: UInt64.self))
+      whole = unsafe Checksum.add(
+        whole, words.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+      whole = unsafe Checksum.add(
+        whole, words.loadUnaligned(fromByteOffset: 16, as: UInt64.self))
+      whole = unsafe Checksum.add(
+        whole, words.loadUnaligned(fromByteOffset: 24, as: UInt64.self))
       offset &+= 32
     }
-    low &+= high
-    var part = low.wrappedSum()
+    var part = (whole & 0xFFFF_FFFF) &+ whole &>> 32
     while offset &+ 4 <= length {
       // SAFETY: four bytes from `offset` lie within the `length` bytes that the caller has.
       part &+= UInt64(unsafe base.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
@@ -58,6 +61,12 @@ struct Checksum {
   var field: UInt16 {
     let value = ~folded
     return value == 0 ? 0xFFFF : value
+  }
+
+  @inline(always)
+  private static func add(_ a: UInt64, _ b: UInt64) -> UInt64 {
+    let (sum, carry) = a.addingReportingOverflow(b)
+    return sum &+ (carry ? 1 : 0)
   }
 
   private static func fold(_ sum: UInt64) -> UInt16 {
