@@ -77,11 +77,13 @@ public struct VhostUserStatus: Codable, Sendable, Equatable {
   /// Device status bits by name, when the front-end reports them.
   public var deviceStatus: [String]
   public var memoryRegions: [MemoryRegion]
+  /// What is known of the guest's IOMMU, when it has one.
+  public var iotlb: IOTLBStatus?
 
   public init(
     path: String, mode: SocketMode, queuePairs: Int, frontEndPID: Int? = nil, connections: Int = 0,
     features: [String] = [], protocolFeatures: [String] = [], deviceStatus: [String] = [],
-    memoryRegions: [MemoryRegion] = []
+    memoryRegions: [MemoryRegion] = [], iotlb: IOTLBStatus? = nil
   ) {
     self.path = path
     self.mode = mode
@@ -92,6 +94,31 @@ public struct VhostUserStatus: Codable, Sendable, Equatable {
     self.protocolFeatures = protocolFeatures
     self.deviceStatus = deviceStatus
     self.memoryRegions = memoryRegions
+    self.iotlb = iotlb
+  }
+}
+
+/// The translations of device addresses that a front-end has told, and what they came to.
+public struct IOTLBStatus: Codable, Sendable, Equatable {
+  /// Translations known now; those that continue each other count once.
+  public var entries: Int
+  /// Updates and invalidations received since the front-end connected.
+  public var updates: Int
+  public var invalidations: Int
+  /// Addresses that were needed and not known, so that the front-end was asked or is to be.
+  public var misses: Int
+  /// Rings that wait for translations of their own addresses.
+  public var waitingRings: [Int]
+
+  public init(
+    entries: Int = 0, updates: Int = 0, invalidations: Int = 0, misses: Int = 0,
+    waitingRings: [Int] = []
+  ) {
+    self.entries = entries
+    self.updates = updates
+    self.invalidations = invalidations
+    self.misses = misses
+    self.waitingRings = waitingRings
   }
 }
 

@@ -203,8 +203,12 @@ public import Linux
 
   /// Starts ring `index` (receiveq n is 2n, transmitq n is 2n + 1), polled by `worker` if it is a
   /// transmitq. The memory stays referenced until the ring is stopped.
+  ///
+  /// - Parameter iotlb: translates every address of the ring's and in it, when there is an IOMMU; it must know the
+  ///   ring's own (`RingSetup.misses`).
   public func startRing(
-    _ index: Int, of number: Int, _ setup: RingSetup, memory: GuestMemory, worker: Int
+    _ index: Int, of number: Int, _ setup: RingSetup, memory: GuestMemory, iotlb: IOTLB? = nil,
+    worker: Int
   ) throws {
     try state.withLock { state in
       guard let port = port(number, state), port.queues.indices.contains(index) else {
@@ -212,20 +216,27 @@ public import Linux
       }
       precondition(port.queues[index].ring == nil, "the ring runs already")
       let block = unsafe try arena.allocate(bytes: VirtqueuePointer.byteCount)
+      let isTransmitq = index % 2 == 1
+      let space: any RingSpace =
+        iotlb.map {
+          DeviceSpace($0, memory, port.queues[index].view, isTransmitq: isTransmitq)
+        } ?? memory
       let queue: VirtqueuePointer
       do throws(DataplaneError) {
         queue = unsafe try VirtqueuePointer(
-          setup, at: block, isTransmitq: index % 2 == 1, memory: memory,
+          setup, at: block, isTransmitq: isTransmitq, memory: space,
           counters: port.queues[index].counters)
       } catch {
         unsafe arena.deallocate(block, bytes: VirtqueuePointer.byteCount)
         throw error
       }
       let record = PortRecord.RingRecord(
-        queue: queue, setup: setup, memory: memory, worker: worker)
+        queue: queue, setup: setup, memory: space, worker: worker)
       // While it is polled nobody need kick. In a receiveq nobody need ever.
       queue.suppressKicks()
-      if index % 2 == 1, let kick = setup.kick {
+      // The front-end is asked for the first buffers before a frame needs them.
+      if iotlb != nil { queue.lookAhead(isTransmitq: isTransmitq) }
+      if isTransmitq, let kick = setup.kick {
         do {
           try workers[worker].watch(kick.raw, edge: true)
         } catch {

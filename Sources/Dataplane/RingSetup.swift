@@ -4,7 +4,7 @@ public import Linux
 public struct RingSetup: Sendable {
   /// Entries: 1 to 32,768, a power of two unless the ring is packed.
   public var size: Int
-  /// Front-end user addresses of a split ring's descriptor table (16-byte aligned), avail ring (2) and used ring (4)
+  /// Front-end user addresses (behind an IOMMU, device addresses) of a split ring's descriptor table (16-byte aligned), avail ring (2) and used ring (4)
   /// (virtio v1.4, 2.7), or of a packed ring's descriptors (16), driver event suppression (4) and device event
   /// suppression (4) (2.8.10.1).
   public var descriptors: UInt64

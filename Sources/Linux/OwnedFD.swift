@@ -37,6 +37,15 @@ public final class OwnedFD: Sendable {
   /// Whether the file is an eventfd.
   public var isEventFD: Bool { clx_is_eventfd(raw) == 1 }
 
+  /// Whether the file is a stream socket.
+  public var isStreamSocket: Bool {
+    var type: CInt = 0
+    var length = socklen_t(MemoryLayout<CInt>.size)
+    // SAFETY: the call writes the two locals and keeps none of their addresses.
+    return unsafe getsockopt(raw, SOL_SOCKET, SO_TYPE, &type, &length) == 0
+      && type == CInt(SOCK_STREAM.rawValue)
+  }
+
   public func setNonblocking() throws(SystemError) {
     try SystemError.check(clx_set_nonblocking(raw), "make a descriptor non-blocking")
   }

@@ -30,6 +30,8 @@ final class PortStatus: Sendable {
     var deviceStatus: DeviceStatus = []
     var regions: [MemoryRegion] = []
     var guestNode: Int?
+    /// What the port's thread has made of an IOMMU's messages; `nil`: the guest has none.
+    var iotlb: IOTLBStatus?
     var mtu: Int?
     /// By index; `nil`: not running.
     var rings: [Ring?]

@@ -7,14 +7,21 @@ internal import VhostUser
 /// What a session asks of the switch, for one front-end: memory is mapped, rings are placed and started.
 /// Used by the port's thread only.
 final class VhostBackend: Backend {
-  private let port: VhostPort
-  private unowned let parent: Switch
-  private var memory: GuestMemory?
+  let port: VhostPort
+  unowned let parent: Switch
+  private(set) var memory: GuestMemory?
+  /// What the guest's IOMMU lets us reach, when it has one.
+  var iotlb: IOTLB?
+  private var isTranslated = false
   /// Mappings of the present table by the file and range they came from, to be kept when a new table names
   /// them again.
   private var mappings: [(region: GuestRegion, mapping: Mapping)] = []
   /// Where each running ring was placed, and where it began.
-  private var running: [Int: (worker: Int, base: UInt32)] = [:]
+  /// Rings that wait for translations of their own parts, and what they lack.
+  var untranslated: [Int: [TranslationMiss]] = [:]
+  /// What workers have missed and the front-end was not asked for yet.
+  var pendingMisses: [TranslationMiss] = []
+  private(set) var running: [Int: (worker: Int, base: UInt32, setup: RingSetup)] = [:]
 
   init(_ port: VhostPort, in parent: Switch) {
     self.port = port
@@ -26,7 +33,7 @@ final class VhostBackend: Backend {
   var features: Features {
     var offered: Features = [
       .version1, .netMrgRxbuf, .anyLayout, .ringIndirectDesc, .ringEventIdx,
-      .ringPacked, .inOrder, .netMTU, .vhostUserProtocol,
+      .ringPacked, .inOrder, .netMTU, .accessPlatform, .vhostUserProtocol,
       // Whatever a guest asks for, its peer may lack: then the switch does it (decision 11, also why not UFO).
       .netCsum, .netHostTSO4, .netHostTSO6, .netHostECN, .netHostUSO,
       .netGuestCsum, .netGuestTSO4, .netGuestTSO6, .netGuestECN, .netGuestUSO4, .netGuestUSO6,
@@ -37,7 +44,7 @@ final class VhostBackend: Backend {
   }
 
   var protocolFeatures: ProtocolFeatures {
-    [.mq, .rarp, .replyAck, .netMTU, .resetDevice, .configureMemSlots, .status]
+    [.mq, .rarp, .replyAck, .netMTU, .backendReq, .resetDevice, .configureMemSlots, .status]
   }
 
   var queuePairs: Int { port.pairs }
@@ -45,6 +52,8 @@ final class VhostBackend: Backend {
   var memorySlots: Int { 64 }
 
   func negotiated(_ features: Features, _ protocolFeatures: ProtocolFeatures) {
+    isTranslated = features.contains(.accessPlatform) && protocolFeatures.contains(.backendReq)
+    makeIOTLB()
     port.status.update { status in
       status.features = features
       status.protocolFeatures = protocolFeatures
@@ -67,6 +76,7 @@ final class VhostBackend: Backend {
           MappedRegion(
             guestAddress: region.guestAddress, userAddress: region.userAddress, mapping: mapping)
         })
+    makeIOTLB()
     port.status.update { status in
       status.regions = fresh.map { region, mapping in
         .init(
@@ -74,6 +84,22 @@ final class VhostBackend: Backend {
           pageSize: UInt64(mapping.pageSize))
       }
     }
+  }
+
+  /// Makes an IOTLB, or leaves it, as memory and features ask for. No ring is running.
+  private func makeIOTLB() {
+    guard isTranslated, let memory else {
+      iotlb = nil
+      port.status.update { $0.iotlb = nil }
+      return
+    }
+    if let iotlb {
+      iotlb.replaceMemory(by: memory)
+    } else {
+      // Only an eventfd can be lacking: then no ring starts, and `startRing` says so.
+      iotlb = try? IOTLB(memory)
+    }
+    noteIOTLB()
   }
 
   private func mapping(for region: GuestRegion) throws(BackendError) -> Mapping {
@@ -93,30 +119,23 @@ final class VhostBackend: Backend {
 
   func startRing(_ ring: RingConfiguration) throws(BackendError) {
     guard let memory else { throw BackendError("there is no memory table yet") }
-    let node = memory.node(user: ring.descriptors)
+    if isTranslated, iotlb == nil { throw BackendError("there is no descriptor for an IOTLB") }
+    let setup = RingSetup(ring)
+    if let iotlb { try requireTranslations(setup, of: ring.index, iotlb) }
+    let node =
+      iotlb.map { $0.node(device: ring.descriptors) } ?? memory.node(user: ring.descriptors)
     let worker = parent.placement.withLock { placement in
       // A receiveq is filled by whoever has a frame for it.
       ring.index % 2 == 1 ? placement.place(node: node) : 0
     }
-    let features = ring.features
     do {
       try parent.dataplane.startRing(
-        ring.index, of: port.number,
-        RingSetup(
-          size: ring.size, descriptors: ring.descriptors, avail: ring.driver, used: ring.device,
-          base: ring.base, packed: features.contains(.ringPacked),
-          inOrder: features.contains(.inOrder),
-          eventIndex: features.contains(.ringEventIdx),
-          indirect: features.contains(.ringIndirectDesc),
-          mergeable: features.contains(.netMrgRxbuf), version1: features.contains(.version1),
-          offloads: VhostBackend.offloads(features, isTransmitq: ring.index % 2 == 1),
-          enabled: ring.enabled, kick: ring.kick, call: ring.call),
-        memory: memory, worker: worker)
+        ring.index, of: port.number, setup, memory: memory, iotlb: iotlb, worker: worker)
     } catch {
       if ring.index % 2 == 1 { parent.release([worker]) }
       throw BackendError("\(error)")
     }
-    running[ring.index] = (worker, ring.base)
+    running[ring.index] = (worker, ring.base, setup)
     port.status.update { status in
       status.guestNode = node ?? status.guestNode
       status.runs += 1
@@ -127,7 +146,7 @@ final class VhostBackend: Backend {
 
   /// What the driver may ask for of a transmitq's frames, or takes over of a receiveq's. Nothing goes without the
   /// checksum (virtio v1.4, 5.1.3.1), whatever else was accepted.
-  private static func offloads(_ features: Features, isTransmitq: Bool) -> Offloads {
+  fileprivate static func offloads(_ features: Features, isTransmitq: Bool) -> Offloads {
     guard features.contains(isTransmitq ? .netCsum : .netGuestCsum) else { return .none }
     let table: [(Features, Offloads)] =
       isTransmitq
@@ -145,7 +164,7 @@ final class VhostBackend: Backend {
   }
 
   func stopRing(_ index: Int) -> UInt32 {
-    guard let (worker, base) = running.removeValue(forKey: index) else { return 0 }
+    guard let (worker, base, _) = running.removeValue(forKey: index) else { return 0 }
     let next = parent.dataplane.stopRing(index, of: port.number) ?? base
     if index % 2 == 1 { parent.release([worker]) }
     port.status.update { $0.rings[index] = nil }
@@ -172,6 +191,10 @@ final class VhostBackend: Backend {
   func reset() {
     memory = nil
     mappings = []
+    iotlb = nil
+    isTranslated = false
+    untranslated = [:]
+    pendingMisses = []
     // With its guest gone nothing behind the port is known any more: better a flood than a black hole.
     parent.dataplane.flush(port: port.number)
     parent.dataplane.setMTU(port.request.mtu, port: port.number)
@@ -182,6 +205,21 @@ final class VhostBackend: Backend {
       status.regions = []
       status.guestNode = nil
       status.mtu = nil
+      status.iotlb = nil
     }
+  }
+}
+
+extension RingSetup {
+  fileprivate init(_ ring: RingConfiguration) {
+    let features = ring.features
+    self.init(
+      size: ring.size, descriptors: ring.descriptors, avail: ring.driver, used: ring.device,
+      base: ring.base, packed: features.contains(.ringPacked),
+      inOrder: features.contains(.inOrder), eventIndex: features.contains(.ringEventIdx),
+      indirect: features.contains(.ringIndirectDesc),
+      mergeable: features.contains(.netMrgRxbuf), version1: features.contains(.version1),
+      offloads: VhostBackend.offloads(features, isTransmitq: ring.index % 2 == 1),
+      enabled: ring.enabled, kick: ring.kick, call: ring.call)
   }
 }

@@ -14,7 +14,8 @@ extension VhostPort {
         path: path, mode: mode, queuePairs: pairs, frontEndPID: status.pid,
         connections: status.connections, features: status.features.names,
         protocolFeatures: status.protocolFeatures.names,
-        deviceStatus: status.deviceStatus.names, memoryRegions: status.regions))
+        deviceStatus: status.deviceStatus.names, memoryRegions: status.regions,
+        iotlb: status.iotlb))
     for index in 0..<(2 * pairs) { port.add(queue(index, status.rings[index])) }
     (port.state, port.explanation) = explain(status, port.queues)
     return port
@@ -61,6 +62,12 @@ extension VhostPort {
       return (
         .connected,
         "the front-end has started rings but not enabled them; frames from the guest are discarded"
+      )
+    }
+    if let waiting = status.iotlb?.waitingRings, !waiting.isEmpty {
+      return (
+        .connected,
+        "the front-end has started rings, but not told where the guest's IOMMU leads their addresses"
       )
     }
     return (

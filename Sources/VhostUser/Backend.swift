@@ -36,9 +36,31 @@ public protocol Backend: AnyObject {
   /// in force. Called only when `.logShmfd` is offered.
   func setLog(_ log: LogRegion?) throws(BackendError)
 
+  /// Signalled when there may be something for `takeMisses`, while the guest has an IOMMU: once
+  /// VIRTIO_F_ACCESS_PLATFORM and VHOST_USER_PROTOCOL_F_BACKEND_REQ are negotiated.
+  var missed: EventFD? { get }
+
+  /// The device addresses that were needed and not known, since the last call. May name some again and again.
+  func takeMisses() -> [IOTLBMiss]
+
+  /// Enters a translation (E98); whatever was known of its addresses before is void. Its user addresses lie in
+  /// one region. Returns the running rings that are to be stopped, as they lie where addresses lead elsewhere now;
+  /// of these nothing else is in use when it returns.
+  func insert(_ entry: IOTLBEntry) -> [Int]
+
+  /// Forgets the translation of device addresses `first` to `last`, both included. Returns as `insert` does.
+  func removeTranslations(from first: UInt64, through last: UInt64) -> [Int]
+
+  /// Has everything that is still missed be told once more.
+  func renewMisses()
+
   /// Begins to work on a stopped ring. With `enabled == false` a transmitq's frames are taken and
-  /// discarded and a receiveq is left alone (E76). On a throw the ring is stopped.
+  /// discarded and a receiveq is left alone (E76). On a throw the ring is stopped. `.notTranslated`: the IOTLB
+  /// does not know its parts, which is a miss; it is started again when the IOTLB has changed.
   func startRing(_ ring: RingConfiguration) throws(BackendError)
+
+  /// A ring that did not start as it is `.notTranslated` is not to be started any more, or is about to be again.
+  func abandonRing(_ index: Int)
 
   /// Ends the work on a running ring, also one that was quarantined meanwhile, and returns when no worker
   /// touches its memory or descriptors any more and every page written is logged (E79). Returns what
@@ -63,6 +85,14 @@ extension Backend {
   public func setLog(_ log: LogRegion?) throws(BackendError) {
     throw BackendError("this back-end keeps no log of dirty pages")
   }
+
+  // A back-end that does not offer VIRTIO_F_ACCESS_PLATFORM.
+  public var missed: EventFD? { nil }
+  public func takeMisses() -> [IOTLBMiss] { [] }
+  public func insert(_ entry: IOTLBEntry) -> [Int] { [] }
+  public func removeTranslations(from first: UInt64, through last: UInt64) -> [Int] { [] }
+  public func renewMisses() {}
+  public func abandonRing(_ index: Int) {}
 }
 
 /// Why a back-end would not do what it was asked: one sentence for a person.
@@ -72,6 +102,9 @@ public struct BackendError: Error, Equatable, Sendable, CustomStringConvertible 
   public init(_ message: String) { self.message = message }
 
   public var description: String { message }
+
+  /// From `startRing` alone.
+  public static let notTranslated = BackendError("the IOTLB does not know the ring's addresses yet")
 }
 
 /// One region of the guest's memory: bytes `mmapOffset ..< mmapOffset + size` of `file`, which the guest
@@ -117,7 +150,8 @@ public struct RingConfiguration: Sendable {
   /// Descriptors: 1…32,768, a power of two unless the ring is packed.
   public let size: Int
   /// Where the descriptor area, the driver area (avail) and the device area (used) lie, as user addresses
-  /// of the front-end. Neither translated nor checked for alignment and bounds.
+  /// of the front-end, or, when the guest has an IOMMU, as device addresses (E82). Neither translated nor checked
+  /// for alignment and bounds.
   public let descriptors: UInt64
   public let driver: UInt64
   public let device: UInt64

@@ -4,7 +4,8 @@ internal import SystemPackage
 /// Whole messages over a Unix stream socket: nothing above it sees a part of one.
 ///
 /// It waits for three things at once: the front-end, the stop event, and (when there is a listener) other
-/// front-ends, which it turns away, as a port serves one. What it waits for is bounded, so that a front-end
+/// front-ends, which it turns away, as a port serves one; and for one thing more that its session is to see to
+/// meanwhile (`watched`). What it waits for is bounded, so that a front-end
 /// that stalls half-way harms only itself: a message once begun must be complete, and a reply must be taken
 /// by the peer, within `Limits`.
 final class Connection {
@@ -22,6 +23,18 @@ final class Connection {
     /// The stop event is signalled.
     case stopped
   }
+
+  /// Something to see to whenever there is nothing else to do.
+  struct Watched {
+    /// Its being signalled calls for `action`, which drains it.
+    let event: EventFD
+    /// So does this time's having come.
+    var until: ContinuousClock.Instant?
+    /// Returns when it is to be called again, signalled or not.
+    let action: () -> ContinuousClock.Instant?
+  }
+
+  var watched: Watched?
 
   private let socket: OwnedFD
   private let stop: EventFD
@@ -146,22 +159,28 @@ final class Connection {
     _ interest: Poller.Interest, until deadline: ContinuousClock.Instant?
   ) throws(ProtocolError) -> Wait {
     while true {
-      let left = deadline.map { max(.zero, $0 - clock.now) }
+      let now = clock.now
+      let left = deadline.map { max(.zero, $0 - now) }
+      let pause = [deadline, watched?.until].compactMap(\.self).min().map { max(.zero, $0 - now) }
       var entries = [(socket.raw, interest), (stop.descriptor.raw, Poller.Interest.read)]
+      if let watched { entries.append((watched.event.descriptor.raw, .read)) }
       if let listener { entries.append((listener.raw, .read)) }
       let ready: [Bool]
       do throws(SystemError) {
         // A millisecond more than what is left, rounded down: never a turn without waiting.
         ready = try Poller.wait(
           entries.map { (descriptor: $0.0, interest: $0.1) },
-          milliseconds: left.map { Int($0 / .milliseconds(1)) + 1 })
+          milliseconds: pause.map { Int($0 / .milliseconds(1)) + 1 })
       } catch {
         throw ProtocolError(.connection, "\(error)")
       }
       if ready[1] { return .stopped }
+      if let watched, ready[2] || watched.until.map({ $0 <= clock.now }) ?? false {
+        self.watched?.until = watched.action()
+      }
       // Nobody is turned away for a front-end that has gone. A VMM that restarts hangs up, then connects: the
       // one shows here once the other does, but the poll above may have looked in between.
-      if ready.count > 2, ready[2], try !hasHungUp() { turnAway() }
+      if listener != nil, ready[ready.count - 1], try !hasHungUp() { turnAway() }
       if ready[0] { return .ready }
       if left == .zero { return .timedOut }
     }

@@ -84,13 +84,15 @@ public struct ProtocolFeatures: OptionSet, Hashable, Sendable {
   public static let rarp = ProtocolFeatures(bit: 2)
   public static let replyAck = ProtocolFeatures(bit: 3)
   public static let netMTU = ProtocolFeatures(bit: 4)
+  public static let backendReq = ProtocolFeatures(bit: 5)
   public static let resetDevice = ProtocolFeatures(bit: 13)
   public static let configureMemSlots = ProtocolFeatures(bit: 15)
   public static let status = ProtocolFeatures(bit: 16)
 
   /// What `Session` knows how to serve: offer a subset of it.
   public static let supported: ProtocolFeatures = [
-    .mq, .logShmfd, .rarp, .replyAck, .netMTU, .resetDevice, .configureMemSlots, .status,
+    .mq, .logShmfd, .rarp, .replyAck, .netMTU, .backendReq, .resetDevice, .configureMemSlots,
+    .status,
   ]
 
   /// The specification's names of the bits set, lowest first; a bit without one is "bit N".

@@ -18,6 +18,8 @@ extension Message {
       lengths = [VringState.length]
     case .setVringAddr:
       lengths = [VringAddress.length]
+    case .iotlbMsg:
+      lengths = [IOTLBMessage.length]
     case .setVringKick, .setVringCall, .setVringErr:
       lengths = [UInt64.length]
       if payload.count == UInt64.length {
@@ -41,7 +43,7 @@ extension Message {
       // The specification's text says u64, its table and every front-end a log description.
       lengths = [LogDescription.length, UInt64.length]
       descriptorCounts = 0...1
-    case .setLogFD:
+    case .setLogFD, .setBackendReqFD:
       lengths = [0]
       descriptorCounts = 1...1
     default:

@@ -8,6 +8,10 @@ struct Ring {
     case none
     case polling
     case eventFD(OwnedFD)
+
+    var isNone: Bool {
+      if case .none = self { true } else { false }
+    }
   }
 
   var size: Int?
@@ -22,6 +26,8 @@ struct Ring {
   var enabled: Bool?
   /// Whether the back-end was told to start it and not yet to stop.
   var isLive = false
+  /// It has all it needs, but the IOTLB does not know its addresses yet.
+  var awaitsTranslation = false
 
   func isEnabled(_ features: Features) -> Bool {
     enabled ?? !features.contains(.vhostUserProtocol)

@@ -96,6 +96,7 @@ extension Session {
       rings[index].kick = .none
       rings[index].enabled = nil
     }
+    forgetTranslations()
   }
 
   /// With STATUS negotiated, rings run from DRIVER_OK on (E01). 0 resets the device: its rings wait for
@@ -114,6 +115,7 @@ extension Session {
       status = new
       if new.isEmpty {
         for index in concerned { rings[index].kick = .none }
+        forgetTranslations()
       }
       backend.statusChanged(new)
     }

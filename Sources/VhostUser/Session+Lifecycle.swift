@@ -25,6 +25,10 @@ extension Session {
 
   /// Stops a ring, if it is live, and keeps the place where it ended.
   func stop(_ index: Int) {
+    if rings[index].awaitsTranslation {
+      rings[index].awaitsTranslation = false
+      backend.abandonRing(index)
+    }
     guard rings[index].isLive else { return }
     rings[index].base = backend.stopRing(index)
     rings[index].isLive = false
@@ -32,7 +36,7 @@ extension Session {
   }
 
   /// Starts a ring if everything it needs is there. Returns why it would not start, though it should have.
-  private func start(_ index: Int) -> String? {
+  func start(_ index: Int) -> String? {
     guard let features, !regions.isEmpty else { return nil }
     if protocolFeatures.contains(.status), !status.contains(.driverOK) { return nil }
     guard let ring = rings[index].configuration(index: index, features: features) else {
@@ -47,6 +51,9 @@ extension Session {
     do throws(BackendError) {
       if let flaw { throw BackendError(flaw) }
       try backend.startRing(ring)
+    } catch .notTranslated {
+      rings[index].awaitsTranslation = true
+      return nil
     } catch {
       onEvent(.ringFailed(index, error.message))
       if let descriptor = ring.error { EventFD.signal(descriptor.raw) }

@@ -33,6 +33,7 @@ extension Session {
     let index = try ring(state.index, .getVringBase)
     stop(index)
     rings[index].kick = .none
+    forgetTranslations()
     return .reply(VringState(index: state.index, number: rings[index].base).bytes)
   }
 

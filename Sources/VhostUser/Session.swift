@@ -30,6 +30,10 @@ public import Linux
 /// 7.2 sends SET_STATUS 0 before GET_VRING_BASE, so a ring stopped by a status keeps its base to be asked
 /// for. The end of the connection, whatever its cause, stops every ring and then resets the back-end.
 ///
+/// **An IOMMU** (VIRTIO_F_ACCESS_PLATFORM with BACKEND_REQ): addresses are translated by what the front-end
+/// tells with IOTLB_MSG, of itself or because it was asked on the channel that SET_BACKEND_REQ_FD gave. Nobody
+/// waits for an answer: a ring that lacks a translation stands still, and goes on when it has come.
+///
 /// **Protocol features** are served when they are offered, whether or not the front-end accepted them;
 /// only REPLY_ACK, LOG_SHMFD's reply and STATUS, which change what other messages mean, wait for it.
 public final class Session {
@@ -47,6 +51,9 @@ public final class Session {
   var repeatedRegions: [UInt64: Int] = [:]
   var log: LogRegion?
   var logNotify: OwnedFD?
+  /// The way to the front-end for requests of our own, and what was asked there and not answered yet.
+  var channel: BackendChannel?
+  var asked = AskedMisses()
 
   /// - Parameters:
   ///   - connection: a connected, non-blocking Unix stream socket, from `UnixSocket`. It is closed when
@@ -93,12 +100,16 @@ public final class Session {
     regions = []
     log = nil
     logNotify = nil
+    channel = nil
     self.connection = nil
     return end
   }
 
   private func serve(_ connection: Connection) throws(ProtocolError) -> SessionEnd {
     while true {
+      connection.watched = backend.missed.map { missed in
+        Connection.Watched(event: missed, until: asked.due) { [unowned self] in askForMisses() }
+      }
       switch try connection.receive() {
       case .closed: return .frontEndClosed
       case .stopped: return .stopped
@@ -163,6 +174,8 @@ public final class Session {
     case .remMemReg: return try remMemReg(SingleRegion(payload).region)
     case .setLogBase: return try setLogBase(payload, message.descriptors.first)
     case .setLogFD: return try setLogFD(message.descriptors[0])
+    case .setBackendReqFD: return try setBackendReqFD(message.descriptors[0])
+    case .iotlbMsg: return try changeIOTLB(IOTLBMessage(payload))
 
     case .setVringNum: return try setVringNum(VringState(payload))
     case .setVringAddr: return try setVringAddr(VringAddress(payload))

@@ -32,7 +32,9 @@ extension FrontEnd {
   /// SET_MEM_TABLE: one table with every region of `memory`, at most eight.
   public func shareMemory(_ memory: GuestMemory) throws(FrontEndError) {
     var payload = FrontEndMessage.words(UInt32(memory.regions.count), 0)
-    for region in memory.regions { payload += FrontEndMessage.region(region) }
+    // Behind an IOMMU what the driver takes for guest physical addresses are the device's, and are not these.
+    let shift = isTranslated ? IOMMU.distance : 0
+    for region in memory.regions { payload += FrontEndMessage.region(region, shift: shift) }
     try set(.setMemTable, payload, descriptors: memory.regions.map(\.file))
   }
 
@@ -76,10 +78,21 @@ extension FrontEnd {
     try set(.setVringBase, FrontEndMessage.words(UInt32(index), base))
   }
 
-  /// SET_VRING_ADDR: user addresses of the ring's parts. Throws `.memory` when they are in no region.
+  /// Whether every address is one that an IOMMU translates (vhost-user.rst, "IOMMU support").
+  public var isTranslated: Bool {
+    features.contains(.accessPlatform) && protocolFeatures.contains(.backendReq)
+  }
+
+  /// SET_VRING_ADDR: user addresses of the ring's parts, or, behind an IOMMU, the device's. Throws `.memory` when
+  /// they are in no region.
   public func setRingAddresses(
     _ index: Int, _ ring: borrowing DriverRing
   ) throws(FrontEndError) {
+    if isTranslated {
+      return try setRingAddresses(
+        index, descriptors: ring.parts.descriptors.address, used: ring.parts.used.address,
+        avail: ring.parts.avail.address)
+    }
     guard let descriptors = ring.memory.userAddress(of: ring.parts.descriptors.address),
       let used = ring.memory.userAddress(of: ring.parts.used.address),
       let avail = ring.memory.userAddress(of: ring.parts.avail.address)

@@ -24,8 +24,9 @@ public enum FrontEndError: Error, Sendable, Equatable {
 /// Every call sends one message and, where there is a reply, waits for it, at most `timeout`
 /// milliseconds. Once REPLY_ACK is negotiated, requests without a reply of their own ask for one and
 /// throw `.refused` when it is not zero; set `acknowledged` to false to send them blindly, as old
-/// front-ends do. One thread at a time.
-public final class FrontEnd {
+/// front-ends do. One thread at a time, but that calls with a reply wait for one another: an `IOMMU` answers misses
+/// on a thread of its own.
+@safe public final class FrontEnd: @unchecked Sendable {
   /// `nil` after `close`.
   public private(set) var socket: OwnedFD?
   /// Milliseconds to wait for the back-end.
@@ -41,6 +42,8 @@ public final class FrontEnd {
   /// GET_QUEUE_NUM's answer; 1 when it was not asked.
   public internal(set) var maxQueuePairs = 1
 
+  /// Held from a request to its reply; what it holds is their number.
+  private let exchange = Lock(0)
   private var unread: [UInt8] = []
   private var descriptors: [OwnedFD] = []
 
@@ -153,6 +156,14 @@ public final class FrontEnd {
 
   /// Sends a message and returns the reply to it, checked for request, version and the reply flag.
   public func call(_ message: FrontEndMessage) throws(FrontEndError) -> FrontEndMessage {
+    try exchange.withLock { (_: inout Int) throws(FrontEndError) in
+      try exchangeMessages(message)
+    }
+  }
+
+  private func exchangeMessages(
+    _ message: FrontEndMessage
+  ) throws(FrontEndError) -> FrontEndMessage {
     try send(message)
     let reply: FrontEndMessage
     do throws(FrontEndError) {

@@ -26,6 +26,8 @@ public struct FrontEndRequest: RawRepresentable, Hashable, Sendable {
   public static let setVringEnable = FrontEndRequest(rawValue: 18)
   public static let sendRARP = FrontEndRequest(rawValue: 19)
   public static let netSetMTU = FrontEndRequest(rawValue: 20)
+  public static let setBackendReqFD = FrontEndRequest(rawValue: 21)
+  public static let iotlbMsg = FrontEndRequest(rawValue: 22)
   public static let resetDevice = FrontEndRequest(rawValue: 34)
   public static let getMaxMemSlots = FrontEndRequest(rawValue: 36)
   public static let addMemReg = FrontEndRequest(rawValue: 37)
@@ -90,9 +92,16 @@ public struct FrontEndMessage: Sendable {
     }
   }
 
-  /// The 32-byte description of a region: guest address, size, user address, offset in the file.
-  public static func region(_ region: GuestMemory.Region) -> [UInt8] {
+  /// The 32-byte description of a region: guest address (and `shift`), size, user address, offset in the file.
+  public static func region(_ region: GuestMemory.Region, shift: UInt64 = 0) -> [UInt8] {
     words(
-      region.guestAddress, UInt64(region.length), region.userAddress, region.fileOffset)
+      region.guestAddress + shift, UInt64(region.length), region.userAddress, region.fileOffset)
+  }
+
+  /// The 32-byte payload of an IOTLB message.
+  public static func iotlb(
+    address: UInt64, size: UInt64, userAddress: UInt64, access: UInt8, type: UInt8
+  ) -> [UInt8] {
+    words(address, size, userAddress) + [access, type, 0, 0, 0, 0, 0, 0]
   }
 }

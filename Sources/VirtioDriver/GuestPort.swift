@@ -36,6 +36,8 @@ public import Linux
 
   public let options: Options
   public let memory: GuestMemory
+  /// What is between the device and the memory, if VIRTIO_F_ACCESS_PLATFORM was agreed upon.
+  public let iommu: IOMMU?
   public let pairs: [QueuePair]
   public private(set) var frontEnd: FrontEnd
   /// What was agreed upon.
@@ -88,6 +90,7 @@ public import Linux
       made.append(try GuestPort.pair(in: memory, options, frontEnd.features))
     }
     pairs = made
+    iommu = frontEnd.isTranslated ? IOMMU(memory) : nil
     try start(bases: nil)
   }
 
@@ -181,6 +184,7 @@ public import Linux
 
   private func start(bases from: [UInt32]?) throws(FrontEndError) {
     try frontEnd.setFeatures()
+    try iommu?.attach(frontEnd)
     try frontEnd.shareMemory(memory)
     for (index, pair) in pairs.enumerated() {
       let enable = index < enabledPairs

@@ -13,6 +13,7 @@ enum PortDescription {
       text += list("protocol features", vhost.protocolFeatures)
       text += list("device status", vhost.deviceStatus)
       text += memory(vhost.memoryRegions)
+      if let iotlb = vhost.iotlb { text += "\n  IOTLB: \(translations(iotlb))\n" }
     }
     return text
   }
@@ -97,6 +98,16 @@ enum PortDescription {
       line += " " + name
     }
     return text + line + "\n"
+  }
+
+  private static func translations(_ iotlb: IOTLBStatus) -> String {
+    var text =
+      "\(Figures.grouped(iotlb.entries)) entries, \(Figures.grouped(iotlb.updates)) updates, "
+      + "\(Figures.grouped(iotlb.invalidations)) invalidations, \(Figures.grouped(iotlb.misses)) misses"
+    if !iotlb.waitingRings.isEmpty {
+      text += "; rings that wait: \(iotlb.waitingRings.map(String.init).joined(separator: ", "))"
+    }
+    return text
   }
 
   private static func memory(_ regions: [MemoryRegion]) -> String {

@@ -98,7 +98,9 @@ final class FakeService: SwitchService {
         deviceStatus: ["DRIVER_OK"],
         memoryRegions: [
           MemoryRegion(guestAddress: 1 << 32, size: 1 << 30, pageSize: 2 << 20, node: 0)
-        ]),
+        ],
+        iotlb: IOTLBStatus(
+          entries: 5, updates: 9, invalidations: 2, misses: 12, waitingRings: [1])),
       received: Counters(
         frames: 10, bytes: 1000, bursts: 4, notifications: 0, replicas: 2,
         drops: ["noBuffer": 1, "badHeader": 2]),

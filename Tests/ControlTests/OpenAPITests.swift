@@ -92,6 +92,7 @@ import Yams
     try check(
       "MemoryRegion", full: port.vhostUser?.memoryRegions[0],
       least: MemoryRegion(guestAddress: 0, size: 1, pageSize: 1))
+    try check("IOTLBStatus", full: port.vhostUser?.iotlb, least: IOTLBStatus())
     let tap = TapStatus(device: "t", queues: 1, made: false)
     try check("TapStatus", full: tap, least: tap)
     let stats = FakeService().stats()

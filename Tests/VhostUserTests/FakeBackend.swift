@@ -13,6 +13,9 @@ final class FakeBackend: Backend, Sendable {
     case setMTU(Int)
     case sendRARP([UInt8])
     case status(DeviceStatus)
+    case insert(IOTLBEntry)
+    case removeTranslations(UInt64, UInt64)
+    case renewMisses
     case reset
   }
 
@@ -26,6 +29,10 @@ final class FakeBackend: Backend, Sendable {
     var refusedRings: Set<Int> = []
     var refusesMemory = false
     var refusesMTU = false
+    var misses: [IOTLBMiss] = []
+    /// Rings whose addresses the IOTLB does not know, and those which its next change stops.
+    var untranslatedRings: Set<Int> = []
+    var staleRings: [Int] = []
   }
 
   let state = Lock(State())
@@ -33,6 +40,8 @@ final class FakeBackend: Backend, Sendable {
   let protocolFeatures: ProtocolFeatures
   let queuePairs: Int
   let memorySlots: Int
+  /// There when the guest has an IOMMU.
+  let missed: EventFD?
 
   static let offered: Features = [
     .netMrgRxbuf, .netMQ, .netMTU, .logAll, .ringIndirectDesc, .ringEventIdx, .vhostUserProtocol,
@@ -41,8 +50,9 @@ final class FakeBackend: Backend, Sendable {
 
   init(
     features: Features = FakeBackend.offered, protocolFeatures: ProtocolFeatures = .supported,
-    queuePairs: Int = 2, memorySlots: Int = 8
+    queuePairs: Int = 2, memorySlots: Int = 8, translates: Bool = false
   ) {
+    missed = translates ? try? EventFD() : nil
     self.features = features
     self.protocolFeatures = protocolFeatures
     self.queuePairs = queuePairs
@@ -85,6 +95,7 @@ final class FakeBackend: Backend, Sendable {
 
   func startRing(_ ring: RingConfiguration) throws(BackendError) {
     record(.start(ring.index, base: ring.base, enabled: ring.enabled))
+    if state.withLock({ $0.untranslatedRings.contains(ring.index) }) { throw .notTranslated }
     let refused = state.withLock { state in
       if state.refusedRings.contains(ring.index) { return true }
       if state.running[ring.index] != nil { state.violations.append("started twice") }
@@ -113,4 +124,33 @@ final class FakeBackend: Backend, Sendable {
   func sendRARP(mac: [UInt8]) { record(.sendRARP(mac)) }
   func statusChanged(_ status: DeviceStatus) { record(.status(status)) }
   func reset() { record(.reset, mustBeStill: true) }
+
+  // ---- IOMMU ----
+
+  /// As a worker that misses something.
+  func miss(_ misses: IOTLBMiss...) { miss(misses) }
+
+  func miss(_ misses: [IOTLBMiss]) {
+    state.withLock { $0.misses += misses }
+    missed?.signal()
+  }
+
+  func takeMisses() -> [IOTLBMiss] {
+    state.withLock { state in
+      defer { state.misses = [] }
+      return state.misses
+    }
+  }
+
+  func insert(_ entry: IOTLBEntry) -> [Int] {
+    record(.insert(entry))
+    return state.withLock { $0.staleRings }
+  }
+
+  func removeTranslations(from first: UInt64, through last: UInt64) -> [Int] {
+    record(.removeTranslations(first, last))
+    return state.withLock { $0.staleRings }
+  }
+
+  func renewMisses() { record(.renewMisses) }
 }

@@ -42,6 +42,8 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
   case receiveBufferTooSmall
   /// The posted buffer breaks the rules of a descriptor chain; it went back to the guest empty.
   case malformedReceiveBuffer
+  /// The posted buffer's address is not in the IOTLB; the front-end has been asked for it.
+  case addressNotTranslated
   /// The receiveq itself is broken and stopped.
   case queueBroken
   /// Longer than the port's MTU allows.
@@ -73,6 +75,7 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
     case .noReceiveBuffer: "no_receive_buffer"
     case .receiveBufferTooSmall: "receive_buffer_too_small"
     case .malformedReceiveBuffer: "malformed_receive_buffer"
+    case .addressNotTranslated: "address_not_translated"
     case .queueBroken: "queue_broken"
     case .exceedsMTU: "exceeds_mtu"
     case .uplinkBusy: "uplink_busy"

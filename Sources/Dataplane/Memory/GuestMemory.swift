@@ -52,18 +52,30 @@ public struct MappedRegion: Sendable {
   /// The address here of `length` bytes at a front-end user address, or `nil` when they do not lie inside
   /// one region. For the rings' own parts (vhost-user: SET_VRING_ADDR).
   func host(user address: UInt64, length: Int) -> UnsafeMutableRawPointer? {
-    for region in regions {
-      let offset = address &- region.userAddress
+    guard length > 0, let piece = unsafe reach(user: address, length: UInt64(length)),
+      unsafe piece.length == UInt64(length)
+    else { return nil }
+    return unsafe piece.base
+  }
+
+  /// The address here of a front-end user address, and how many bytes lie behind it in the same region, at most
+  /// `length`; `nil` when it is in none.
+  func reach(
+    user address: UInt64, length: UInt64
+  ) -> (base: UnsafeMutableRawPointer, length: UInt64)? {
+    for region in regions where address >= region.userAddress {
+      let offset = address - region.userAddress
       let size = UInt64(region.mapping.length)
-      if address >= region.userAddress, offset < size, UInt64(length) <= size - offset {
-        return unsafe region.mapping.base + Int(offset)
+      if offset < size {
+        return unsafe (region.mapping.base + Int(offset), min(length, size - offset))
       }
     }
     return nil
   }
 }
 
-/// The way from guest physical addresses to this process's, as a worker walks it.
+/// The way from guest physical addresses to this process's, as a worker walks it; behind an IOMMU, from device
+/// addresses.
 @safe struct MemoryView {
   struct Entry {
     var start: UInt64
@@ -147,6 +159,16 @@ public struct MappedRegion: Sendable {
       }
       index &+= 1
     }
-    return nil
+    guard let iotlb else { return nil }
+    return unsafe iotlb.reach(address, length)
+  }
+
+  /// The IOTLB to be asked, when that is what there is instead of regions.
+  @inline(always)
+  var iotlb: IOTLBView? {
+    guard count == 0 else { return nil }
+    // SAFETY: a table without regions comes from `IOTLBView.connect`, which has put the block's address there.
+    return unsafe IOTLBView(
+      UnsafeMutableRawPointer(bitPattern: entries[0].host).unsafelyUnwrapped)
   }
 }

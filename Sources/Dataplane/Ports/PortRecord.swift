@@ -7,9 +7,10 @@ internal import Synchronization
 /// SAFETY: queue memory and ring blocks belong to the arena until the data plane gives them back, after a
 /// quiescent state.
 @safe final class PortRecord {
-  /// A queue's own memory, which outlives its rings: a lock and the counters.
+  /// A queue's own memory, which outlives its rings: a lock, the counters, and a view of an IOTLB.
   @safe struct Queue {
-    static let byteCount = Arena.line + Counters.byteCount
+    private static let viewOffset = (Arena.line + Counters.byteCount + 63) / 64 * 64
+    static let byteCount = viewOffset + IOTLBView.byteCount
 
     let memory: UnsafeMutableRawPointer
     var ring: RingRecord?
@@ -18,17 +19,18 @@ internal import Synchronization
       unsafe memory.assumingMemoryBound(to: Atomic<UInt32>.self)
     }
     var counters: Counters { unsafe Counters(memory + Arena.line) }
+    var view: IOTLBView { unsafe IOTLBView(memory + Queue.viewOffset) }
   }
 
   /// A running ring, and what must stay alive for as long as it runs.
   @safe final class RingRecord {
     let queue: VirtqueuePointer
     let setup: RingSetup
-    let memory: GuestMemory
+    let memory: any RingSpace
     /// Worker that polls it; for a receiveq the one its memory was chosen by.
     let worker: Int
 
-    init(queue: VirtqueuePointer, setup: RingSetup, memory: GuestMemory, worker: Int) {
+    init(queue: VirtqueuePointer, setup: RingSetup, memory: any RingSpace, worker: Int) {
       self.queue = queue
       self.setup = setup
       self.memory = memory

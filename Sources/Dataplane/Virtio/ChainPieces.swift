@@ -73,7 +73,9 @@ struct Chain {
         count &+= 1
         break
       }
-      guard let part = unsafe memory.reach(address, rest) else { return .malformedDescriptor }
+      guard let part = unsafe memory.reach(address, rest) else {
+        return memory.iotlb == nil ? .malformedDescriptor : .addressNotTranslated
+      }
       let length = unsafe part.length
       unsafe output[count] = unsafe Segment(part.base, length)
       count &+= 1

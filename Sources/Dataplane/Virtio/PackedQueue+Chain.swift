@@ -74,11 +74,15 @@ extension PackedQueue {
       if (flags & Descriptor.write != 0) != writable { return .malformedDescriptor }
       return pieces.append(address, length)
     }
-    guard indirect, isFirst, flags & Descriptor.next == 0, length != 0, length % 16 == 0,
-      let table = unsafe memory.translate(address, length, hint: &pieces.region),
+    guard indirect, isFirst, flags & Descriptor.next == 0, length != 0, length % 16 == 0
+    else { return .malformedDescriptor }
+    guard let table = unsafe memory.translate(address, length, hint: &pieces.region),
       // The table's words are loaded as aligned words.
       UInt(bitPattern: table) & 7 == 0
-    else { return .malformedDescriptor }
+    else {
+      guard let iotlb = memory.iotlb else { return .malformedDescriptor }
+      return judge(iotlb, address, length / 16, writable: writable, &pieces, &budget)
+    }
     for entry in 0..<Int(length / 16) {
       if budget == 0 { return .chainTooLong }
       budget &-= 1
@@ -87,6 +91,27 @@ extension PackedQueue {
       let rest = unsafe words[1].load(ordering: .relaxed)
       if (rest & PackedRing.write != 0) != writable { return .malformedDescriptor }
       let address = unsafe words[0].load(ordering: .relaxed)
+      if let fault = pieces.append(address, PackedRing.length(rest)) { return fault }
+    }
+    return nil
+  }
+
+  /// Judges an indirect table of `size` entries at a device address, which need not lie in one piece here.
+  @inline(never)
+  private func judge(
+    _ iotlb: IOTLBView, _ table: UInt64, _ size: UInt32, writable: Bool,
+    _ pieces: inout ChainPieces, _ budget: inout Int
+  ) -> DropReason? {
+    if table % 8 != 0 || table.addingReportingOverflow(16 * UInt64(size)).overflow {
+      return .malformedDescriptor
+    }
+    for entry in 0..<UInt64(size) {
+      if budget == 0 { return .chainTooLong }
+      budget &-= 1
+      guard let address = iotlb.word(at: table &+ 16 &* entry),
+        let rest = iotlb.word(at: table &+ 16 &* entry &+ 8)
+      else { return .addressNotTranslated }
+      if (rest & PackedRing.write != 0) != writable { return .malformedDescriptor }
       if let fault = pieces.append(address, PackedRing.length(rest)) { return fault }
     }
     return nil

@@ -2,21 +2,21 @@ internal import Linux
 
 /// Validating a ring and translating its three parts, once.
 ///
-/// SAFETY: the three addresses come from `GuestMemory.host`, which proves that the whole part lies inside one
-/// mapping; the ring's record keeps the mapping alive for as long as a worker may use them.
+/// SAFETY: the three addresses come from `RingSpace.host`, which proves that the whole part is mapped in one piece;
+/// the ring's record keeps the mapping alive for as long as a worker may use them.
 extension SplitQueue {
   /// - Parameter counters: of the queue the ring belongs to; a fault of the ring before is cleared.
   init(
-    _ setup: RingSetup, memory: GuestMemory, counters: Counters
+    _ setup: RingSetup, memory: some RingSpace, counters: Counters
   ) throws(DataplaneError) {
     let size = setup.size
     guard size > 0, size <= 32768, size & (size - 1) == 0 else {
       throw DataplaneError("a split ring of \(size) entries: not a power of two up to 32768")
     }
-    let descriptors = unsafe try memory.part(
-      "descriptor table", setup.descriptors, 16 * size, alignment: 16)
-    let avail = unsafe try memory.part("avail ring", setup.avail, 6 + 2 * size, alignment: 2)
-    let used = unsafe try memory.part("used ring", setup.used, 6 + 8 * size, alignment: 4)
+    let parts = setup.parts
+    let descriptors = unsafe try memory.place(of: parts[0])
+    let avail = unsafe try memory.place(of: parts[1])
+    let used = unsafe try memory.place(of: parts[2])
     let base = UInt16(truncatingIfNeeded: setup.base)
     counters.setFault(nil)
     unsafe self.init(
@@ -36,7 +36,7 @@ extension SplitQueue {
 extension PackedQueue {
   /// - Parameter counters: of the queue the ring belongs to; a fault of the ring before is cleared.
   init(
-    _ setup: RingSetup, isTransmitq: Bool, memory: GuestMemory, counters: Counters
+    _ setup: RingSetup, isTransmitq: Bool, memory: some RingSpace, counters: Counters
   ) throws(DataplaneError) {
     let size = setup.size
     guard (1...32768).contains(size) else {
@@ -46,10 +46,10 @@ extension PackedQueue {
     guard next.index < size else {
       throw DataplaneError("a packed ring of \(size) descriptors can't begin at \(next.index)")
     }
-    let descriptors = unsafe try memory.part(
-      "descriptor ring", setup.descriptors, 16 * size, alignment: 16)
-    let driver = unsafe try memory.part("driver area", setup.avail, 4, alignment: 4)
-    let device = unsafe try memory.part("device area", setup.used, 4, alignment: 4)
+    let parts = setup.parts
+    let descriptors = unsafe try memory.place(of: parts[0])
+    let driver = unsafe try memory.place(of: parts[1])
+    let device = unsafe try memory.place(of: parts[2])
     counters.setFault(nil)
     unsafe self.init(
       ring: PackedRing(
@@ -65,7 +65,8 @@ extension PackedQueue {
 extension VirtqueuePointer {
   /// Makes the queue that `setup` asks for at `block`, which has `byteCount` bytes.
   init(
-    _ setup: RingSetup, at block: UnsafeMutableRawPointer, isTransmitq: Bool, memory: GuestMemory,
+    _ setup: RingSetup, at block: UnsafeMutableRawPointer, isTransmitq: Bool,
+    memory: some RingSpace,
     counters: Counters
   ) throws(DataplaneError) {
     if setup.packed {
@@ -80,24 +81,5 @@ extension VirtqueuePointer {
       unsafe queue.initialize(to: value)
       self = unsafe .split(queue)
     }
-  }
-}
-
-extension GuestMemory {
-  /// The address here of one part of a ring.
-  fileprivate func part(
-    _ name: String, _ address: UInt64, _ length: Int, alignment: UInt64
-  ) throws(DataplaneError) -> UnsafeMutableRawPointer {
-    guard let place = unsafe host(user: address, length: length) else {
-      throw DataplaneError(
-        "the \(name) at 0x\(String(address, radix: 16)), \(length) bytes, lies outside the memory table"
-      )
-    }
-    // Both must be aligned: the driver's view by the specification, ours because the words are atomic.
-    guard address % alignment == 0, UInt64(UInt(bitPattern: place)) % alignment == 0 else {
-      throw DataplaneError(
-        "the \(name) at 0x\(String(address, radix: 16)) is not aligned to \(alignment) bytes")
-    }
-    return unsafe place
   }
 }

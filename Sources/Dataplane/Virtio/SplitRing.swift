@@ -83,8 +83,14 @@ struct Descriptor {
   @inline(always)
   init(_ table: UnsafeMutableRawPointer, _ index: UInt16) {
     let words = unsafe (table + 16 &* Int(index)).assumingMemoryBound(to: Atomic<UInt64>.self)
-    address = unsafe words[0].load(ordering: .relaxed)
-    let rest = unsafe words[1].load(ordering: .relaxed)
+    self.init(
+      address: unsafe words[0].load(ordering: .relaxed),
+      rest: unsafe words[1].load(ordering: .relaxed))
+  }
+
+  @inline(always)
+  init(address: UInt64, rest: UInt64) {
+    self.address = address
     length = UInt32(truncatingIfNeeded: rest)
     flags = UInt16(truncatingIfNeeded: rest &>> 32)
     next = UInt16(truncatingIfNeeded: rest &>> 48)

@@ -136,6 +136,17 @@ extension Virtqueue {
           ahead: slots, writable: true, output: burst.targets + pieces,
           capacity: Burst.targetCapacity &- pieces, budget: &budget)
       else { return counters.isBroken ? .queueBroken : .noReceiveBuffer }
+      if chain.fault == .addressNotTranslated {
+        if chains == 0 {
+          unsafe awaitTranslation(
+            writable: true, output: burst.targets, capacity: Burst.targetCapacity)
+        } else {
+          unsafe lookAhead(
+            enough: 1 + slots, writable: true, output: burst.targets, capacity: Burst.targetCapacity
+          )
+        }
+        return .addressNotTranslated
+      }
       unsafe burst.chains[chains] = Burst.TakenChain(
         id: chain.id, slots: chain.slots, capacity: chain.length)
       chains &+= 1
@@ -157,6 +168,11 @@ extension Virtqueue {
       let written = min(left, chain.capacity)
       use(chain.id, slots: chain.slots, written: written)
       left &-= written
+    }
+    if let iotlb = memory.iotlb {
+      iotlb.advance(by: slots)
+      unsafe lookAhead(
+        enough: Self.least, writable: true, output: burst.targets, capacity: Burst.targetCapacity)
     }
     return nil
   }

@@ -20,7 +20,7 @@ extension Virtqueue {
   }
 
   /// Takes one chain of any layout: the header may share a descriptor with the frame, or be split over several
-  /// (2.7.4.1). Returns false when the ring is broken.
+  /// (2.7.4.1). Returns false when the ring is broken, or its next chain waits for a translation.
   @inline(never)
   private mutating func takeAny(
     _ burst: Burst, _ gathered: inout Gathered, segments used: inout Int
@@ -31,6 +31,11 @@ extension Virtqueue {
         ahead: 0, writable: false, output: burst.segments + used,
         capacity: Burst.maximumSegments, budget: &budget)
     else { return false }
+    if chain.fault == .addressNotTranslated {
+      unsafe awaitTranslation(
+        writable: false, output: burst.segments + used, capacity: Burst.maximumSegments)
+      return false
+    }
     use(chain.id, slots: chain.slots, written: 0)
     let index = gathered.frames
     let bit: Burst.Set = 1 &<< UInt64(index)

@@ -157,13 +157,14 @@ extension Virtqueue {
     }
   }
 
-  /// `Virtqueue.requestKicks`; a broken ring is not asked.
+  /// `Virtqueue.requestKicks`; a broken ring is not asked. A buffer that waits for a translation is nothing to look
+  /// at: control wakes the worker when it has come.
   func requestKicks() -> Bool {
     switch self {
     case .split(let queue):
-      unsafe !queue.pointee.counters.isBroken && queue.pointee.requestKicks()
+      unsafe !queue.pointee.counters.isBroken && queue.pointee.requestKicks() && !isWaiting
     case .packed(let queue):
-      unsafe !queue.pointee.counters.isBroken && queue.pointee.requestKicks()
+      unsafe !queue.pointee.counters.isBroken && queue.pointee.requestKicks() && !isWaiting
     }
   }
 

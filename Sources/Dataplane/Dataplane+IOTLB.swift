@@ -1,0 +1,29 @@
+internal import Linux
+
+/// What control asks of the data plane where a guest has an IOMMU.
+extension Dataplane {
+  /// Waits until no worker uses a translation that `iotlb` has not any more: until each has ended a turn.
+  public func settle(_ iotlb: IOTLB) {
+    Quiescence.wait(for: workers)
+    iotlb.reclaim()
+  }
+
+  /// Has the workers that poll a port's transmitqs look at them again, as their IOTLB has changed.
+  public func wake(port number: Int) {
+    state.withLock { state in
+      guard let port = port(number, state) else { return }
+      for worker in Set(port.queues.enumerated().compactMap { $0 % 2 == 1 ? $1.ring?.worker : nil })
+      {
+        workers[worker].wake.signal()
+      }
+    }
+  }
+
+  /// What workers have missed in the IOTLB of a port since the last time: some may be named more than once, and
+  /// some may be known meanwhile.
+  public func takeMisses(port number: Int) -> [TranslationMiss] {
+    state.withLock { state in
+      port(number, state)?.queues.flatMap { $0.view.takeMisses() } ?? []
+    }
+  }
+}

@@ -1,0 +1,99 @@
+internal import CLinux
+internal import Synchronization
+
+/// What becomes of chains whose addresses are not in the IOTLB: they stay where they are, the front-end is asked, and
+/// the ring goes on when the table has changed.
+///
+/// Asking takes the front-end's time, so as much as may be is asked for at once, and of a receiveq before a frame
+/// needs it: buffers are looked at some way ahead of those that are filled.
+extension Virtqueue {
+  /// Slots ahead that are looked at, and those that must have been.
+  private static var window: Int { 64 }
+  static var least: Int { 32 }
+
+  /// Asks for what the next chain lacks, and those behind it; once for a table.
+  ///
+  /// - Parameters: as of `chain`; `output` is overwritten.
+  @inline(never)
+  mutating func awaitTranslation(
+    writable: Bool, output: UnsafeMutablePointer<Segment>, capacity: Int
+  ) {
+    guard let iotlb = memory.iotlb else { return }
+    let generation = iotlb.generation
+    // Once more: it is to be this generation's table that lacks it.
+    var budget = Burst.maximumDescriptors
+    let next = unsafe chain(
+      ahead: 0, writable: writable, output: output, capacity: capacity, budget: &budget)
+    guard next?.fault == .addressNotTranslated, iotlb.wait(generation) else { return }
+    unsafe lookAhead(
+      enough: Self.window, writable: writable, output: output, capacity: capacity)
+  }
+
+  /// Asks for what the chains ahead lack, unless `enough` slots were looked at before.
+  ///
+  /// - Parameters: as of `chain`; `output` is overwritten.
+  @inline(never)
+  mutating func lookAhead(
+    enough: Int, writable: Bool, output: UnsafeMutablePointer<Segment>, capacity: Int
+  ) {
+    guard let iotlb = memory.iotlb, let look = iotlb.beginLook(enough: enough) else { return }
+    var ahead = look.seen
+    // A chain costs as much as one that is taken.
+    var budget = Burst.maximumDescriptors
+    while ahead < Self.window,
+      let chain = unsafe chain(
+        ahead: ahead, writable: writable, output: output, capacity: capacity, budget: &budget)
+    {
+      ahead &+= Int(chain.slots)
+    }
+    iotlb.endLook(look, seen: ahead)
+  }
+}
+
+extension VirtqueuePointer {
+  /// `Virtqueue.lookAhead`, before the ring is anybody's.
+  func lookAhead(isTransmitq: Bool) {
+    let capacity = Burst.maximumSegments
+    unsafe withUnsafeTemporaryAllocation(of: Segment.self, capacity: capacity) { scratch in
+      // SAFETY: the scratch has room for `capacity` segments, and nobody reads them.
+      guard let output = scratch.baseAddress else { return }
+      switch self {
+      case .split(let queue):
+        unsafe queue.pointee.lookAhead(
+          enough: 1, writable: !isTransmitq, output: output, capacity: capacity)
+      case .packed(let queue):
+        unsafe queue.pointee.lookAhead(
+          enough: 1, writable: !isTransmitq, output: output, capacity: capacity)
+      }
+    }
+  }
+
+  /// Whether the next chain waits for a translation that has not come.
+  var isWaiting: Bool {
+    switch self {
+    case .split(let queue): unsafe queue.pointee.memory.iotlb?.isWaiting ?? false
+    case .packed(let queue): unsafe queue.pointee.memory.iotlb?.isWaiting ?? false
+    }
+  }
+}
+
+extension IOTLBView {
+  /// A word of an indirect table at a device address that is a multiple of 8, loaded once.
+  func word(at address: UInt64) -> UInt64? {
+    guard let place = unsafe reach(address, 8, .read), unsafe place.length == 8,
+      unsafe UInt(bitPattern: place.base) & 7 == 0
+    else { return nil }
+    return unsafe place.base.assumingMemoryBound(to: Atomic<UInt64>.self).pointee.load(
+      ordering: .relaxed)
+  }
+}
+
+extension Descriptor {
+  /// Loads a descriptor of an indirect table at a device address; `nil` when that is not translated.
+  init?(_ iotlb: IOTLBView, _ address: UInt64) {
+    guard let first = iotlb.word(at: address), let second = iotlb.word(at: address &+ 8) else {
+      return nil
+    }
+    self.init(address: first, rest: second)
+  }
+}

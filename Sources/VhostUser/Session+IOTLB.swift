@@ -1,0 +1,112 @@
+internal import Linux
+
+/// The requests that concern an IOMMU (vhost-user.rst, "IOMMU support"; E98).
+extension Session {
+  /// Whether addresses are translated. A front-end that gives no way to ask for translations has none to give:
+  /// DPDK's virtio-user, say, whose addresses are what they are without.
+  var isTranslated: Bool {
+    (features ?? []).contains(.accessPlatform) && protocolFeatures.contains(.backendReq)
+  }
+
+  /// Takes the socket for our own requests; a second one takes the first one's place.
+  func setBackendReqFD(_ descriptor: OwnedFD) throws(ProtocolError) -> Outcome {
+    try require(.backendReq, for: .setBackendReqFD)
+    guard descriptor.isStreamSocket else {
+      throw .refused(.setBackendReqFD, "the descriptor is not a stream socket")
+    }
+    channel = BackendChannel(descriptor)
+    // What was asked on another channel, or would have been.
+    asked.forget()
+    backend.renewMisses()
+    startAwaiting()
+    return .done
+  }
+
+  func changeIOTLB(_ message: IOTLBMessage) throws(ProtocolError) -> Outcome {
+    try require(.backendReq, for: .iotlbMsg)
+    guard isTranslated else {
+      throw .refused(.iotlbMsg, "VIRTIO_F_ACCESS_PLATFORM is not accepted")
+    }
+    switch message.type {
+    case IOTLBMessage.update:
+      let entry = try entry(message)
+      asked.answer(entry)
+      restart(backend.insert(entry))
+    case IOTLBMessage.invalidate:
+      // All of the address space is 2^64 bytes, which its size can't say: QEMU sends what is left of them.
+      let (end, overflow) = message.address.addingReportingOverflow(message.size)
+      let last = overflow || message.size == 0 ? UInt64.max : end - 1
+      asked.withdraw(from: message.address, through: last)
+      restart(backend.removeTranslations(from: message.address, through: last))
+    default:
+      throw .refused(.iotlbMsg, "\(message.type) is no type of message that a front-end sends")
+    }
+    return .done
+  }
+
+  /// Judges an update (HP-13).
+  private func entry(_ message: IOTLBMessage) throws(ProtocolError) -> IOTLBEntry {
+    let what = "the update of \(message.size) bytes at device address \(message.address)"
+    guard (1...3).contains(message.access) else {
+      throw .refused(.iotlbMsg, "\(what) allows \(message.access), not 1…3")
+    }
+    guard message.size > 0 else { throw .refused(.iotlbMsg, "\(what) is empty") }
+    guard !message.address.addingReportingOverflow(message.size).overflow,
+      !message.userAddress.addingReportingOverflow(message.size).overflow
+    else { throw .refused(.iotlbMsg, "\(what) wraps") }
+    let isInside = regions.contains { region in
+      message.userAddress >= region.userAddress
+        && message.userAddress - region.userAddress < region.size
+        && message.size <= region.size - (message.userAddress - region.userAddress)
+    }
+    guard isInside else { throw .refused(.iotlbMsg, "\(what) lies outside the memory table") }
+    return IOTLBEntry(
+      address: message.address, size: message.size, userAddress: message.userAddress,
+      access: IOTLBAccess(rawValue: message.access))
+  }
+
+  /// Stops rings whose addresses lead elsewhere; those that can, and those that waited, start where they ended.
+  private func restart(_ stale: [Int]) {
+    for index in stale {
+      stop(index)
+      rings[index].awaitsTranslation = true
+    }
+    startAwaiting()
+  }
+
+  private func startAwaiting() {
+    for index in rings.indices where rings[index].awaitsTranslation {
+      stop(index)
+      _ = start(index)
+    }
+  }
+
+  /// With no ring running or about to the front-end tells no more of what changes, so what it told is void.
+  func forgetTranslations() {
+    guard isTranslated, rings.allSatisfy({ !$0.isLive && $0.kick.isNone }) else { return }
+    asked.forget()
+    _ = backend.removeTranslations(from: 0, through: .max)
+  }
+
+  /// Asks the front-end for what was missed. Returns when to be called again, if nothing happens before.
+  func askForMisses() -> ContinuousClock.Instant? {
+    backend.missed?.drain()
+    if let due = asked.due, due <= .now {
+      asked.expire()
+      backend.renewMisses()
+      startAwaiting()
+    }
+    for miss in backend.takeMisses() where !asked.excludes(miss) {
+      guard let channel else { break }
+      switch channel.send(IOTLBMessage(miss)) {
+      case .sent: asked.note(miss, sent: true)
+      case .full: asked.note(miss, sent: false)
+      case .failed(let error):
+        self.channel = nil
+        asked.forget()
+        onEvent(.refused("the front-end can't be asked for translations: \(error)"))
+      }
+    }
+    return asked.due
+  }
+}
