@@ -57,8 +57,13 @@ import Testing
     workers[0].state.epoch += 2
     _ = try Poller.wait([], milliseconds: 30)
     #expect(!waiter.isDone)
-    workers[2].state.epoch += 2
-    #expect(eventually { waiter.isDone })
+    // Turn after turn, as the waiter may only now have begun.
+    #expect(
+      eventually {
+        workers[0].state.epoch += 2
+        workers[2].state.epoch += 2
+        return waiter.isDone
+      })
     waiter.join()
   }
 
