@@ -21,6 +21,12 @@ final class Command {
     process.standardOutput = output
     process.standardError = output
     process.standardInput = input ?? FileHandle.nullDevice
+    // Tests run on threads that block all signals, and a child would inherit that: `end` could not ask it to.
+    var none = sigset_t()
+    var before = sigset_t()
+    sigemptyset(&none)
+    pthread_sigmask(SIG_SETMASK, &none, &before)
+    defer { pthread_sigmask(SIG_SETMASK, &before, nil) }
     try process.run()
   }
 
