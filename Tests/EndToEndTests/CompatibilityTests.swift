@@ -67,8 +67,8 @@ extension EndToEnd {
         throw Failure("datagrams went in pieces")
       }
       try guest.exchange(
-        with: peer, at: "192.0.2.2", own: "2001:db8::1", mebibytes: whole ? 64 : 4)
-      row.cells.append(whole ? "64 MiB" : "4 MiB")
+        with: peer, at: "192.0.2.2", own: "2001:db8::1", mebibytes: whole ? frontEnd.mebibytes : 4)
+      row.cells.append("\(whole ? frontEnd.mebibytes : 4) MiB")
       if frontEnd.mtu < 1500 { try expectLimit(guest, frontEnd.mtu) }
       row.cells.append("ok")
     }
