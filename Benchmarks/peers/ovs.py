@@ -10,6 +10,8 @@ from relay import relay
 from switch import Switch, socket_paths
 
 VSWITCHD = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk"
+# No name that a machine may have already.
+BRIDGE = "swivel-peer"
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 
 
@@ -37,6 +39,16 @@ class OVS(Switch):
         client = "type=dpdkvhostuserclient options:vhost-server-path="
         self._bridge({path: client + target for path, target in zip(sockets, connected)})
         return sockets
+
+    def stop(self):
+        # A daemon that is merely ended leaves the interfaces of its bridge to the system.
+        if len(self.processes) > 1 and self.process.alive:
+            control = f"--target={self._path('vswitchd.ctl')}"
+            try:
+                output(["ovs-appctl", "--timeout=10", control, "exit", "--cleanup"])
+            except Failure:
+                pass
+        super().stop()
 
     # Everything lies in the folder.
     @property
@@ -87,10 +99,10 @@ class OVS(Switch):
 
     def _bridge(self, ports):
         """Makes a bridge with a port for each path, with the settings that `ports` has for it."""
-        command = ["add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev"]
+        command = ["add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=netdev"]
         for path, settings in ports.items():
             port = os.path.basename(path)
-            command += ["--", "add-port", "br0", port, "--", "set", "Interface", port]
+            command += ["--", "add-port", BRIDGE, port, "--", "set", "Interface", port]
             command += settings.split()
         try:
             self._configure(*command)
