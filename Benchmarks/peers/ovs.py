@@ -12,6 +12,7 @@ from switch import Switch, socket_paths
 VSWITCHD = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk"
 # No name that a machine may have already.
 BRIDGE = "swivel-peer"
+INTERFACE = "/sys/class/net/ovs-netdev"
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 
 
@@ -19,12 +20,15 @@ class OVS(Switch):
     name = "ovs"
     title = "OVS-DPDK"
     package = "openvswitch-switch-dpdk"
+    # Whether the system's own has made that interface.
+    had_interface = True
 
     def version(self):
         return "Open vSwitch " + super().version()
 
     def start(self, folder, case):
         self.folder = folder
+        self.had_interface = os.path.exists(INTERFACE)
         sockets = socket_paths(folder, "ovs", case.ports)
         self._database()
         self._daemon(case)
@@ -49,6 +53,9 @@ class OVS(Switch):
             except Failure:
                 pass
         super().stop()
+        # The cleanup leaves the data path's own interface.
+        if not self.had_interface and os.path.exists(INTERFACE):
+            output(["ip", "link", "delete", os.path.basename(INTERFACE)])
 
     # Everything lies in the folder.
     @property
