@@ -276,33 +276,4 @@ public import Linux
   func port(_ number: Int, _ state: borrowing State) -> PortRecord? {
     state.ports.indices.contains(number) ? state.ports[number] : nil
   }
-
-  // ---- Plans ----
-
-  /// Gives each worker a plan of the ports as they are now, and waits until none uses an older one.
-  private func publish(_ state: inout State) {
-    if state.stopped { return }
-    var old: [UnsafeMutablePointer<Plan>] = unsafe []
-    for worker in workers {
-      let index = worker.placement.index
-      let sources = state.ports.enumerated().flatMap { number, port in
-        port?.sources(port: number, worker: index) ?? []
-      }
-      let outputs = state.ports.map { port in
-        port?.receivers(worker: index, of: workers.count) ?? Plan.Receivers()
-      }
-      let mustPoll = state.ports.contains { port in
-        port?.queues.enumerated().contains { number, queue in
-          guard number % 2 == 1, let ring = queue.ring else { return false }
-          return ring.worker == index && ring.setup.kick == nil
-        } ?? false
-      }
-      let plan = unsafe Plan.allocate(sources: sources, outputs: outputs, mustPoll: mustPoll)
-      if let replaced = unsafe worker.state.post(plan) { unsafe old.append(replaced) }
-      worker.wake.signal()
-    }
-    Quiescence.wait(for: workers)
-    for port in state.ports { port?.forgetFlows() }
-    for index in unsafe old.indices { unsafe Plan.deallocate(old[index]) }
-  }
 }

@@ -83,7 +83,10 @@ internal import Glibc
       counters.drop(.exceedsMTU)
       return
     }
-    guard var segments = Segmenter(burst, index) else { return }
+    guard var segments = Segmenter(burst, index) else {
+      counters.drop(.malformedOffload)
+      return
+    }
     delivered.extra &+= segments.count &- 1
     while segments.next() {
       unsafe deliver(Burst.size, burst, limit: limit, vectors, counters, &delivered)

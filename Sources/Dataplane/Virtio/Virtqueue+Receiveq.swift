@@ -54,7 +54,10 @@ extension Virtqueue {
       counters.drop(.exceedsMTU)
       return delivered
     }
-    guard var segments = Segmenter(burst, index) else { return delivered }
+    guard var segments = Segmenter(burst, index) else {
+      counters.drop(.malformedOffload)
+      return delivered
+    }
     delivered.extra = segments.count &- 1
     while segments.next() {
       if let reason = placeAny(Burst.size, burst, limit: limit) {
