@@ -84,7 +84,8 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
     }
   }
 
-  static let count = 22
+  /// Places that the counters need: one for each case.
+  static let count = allCases.count
 }
 
 /// Why a queue was stopped for good. A ring whose memory can no longer be trusted to be a ring runs again when
