@@ -67,9 +67,14 @@ let package = Package(
     // floor 4
     library("Control", ["ControlAPI", "Linux", logging, system]),
     // floor 5
+    library("Configuration", ["Control", "ControlAPI", yams]),
+    // floor 6
     program(
       "swiveld",
-      ["Control", "ControlAPI", "Linux", "Switch", argumentParser, logging, system, yams]),
+      [
+        "Configuration", "Control", "ControlAPI", "Linux", "Switch", argumentParser, logging,
+        system,
+      ]),
     program("swivel", ["ControlAPI", "Linux", argumentParser, system]),
     // tools: the guest's side
     library("VirtioDriver", ["CLinux", "Linux", system]),
@@ -86,7 +91,9 @@ let package = Package(
       "Switch", ["Switch", "ControlAPI", "Dataplane", "Linux", "VirtioDriver", logging, system]),
     tests("ControlAPI", ["ControlAPI"]),
     tests("Control", ["Control", "ControlAPI", "Linux", logging, system, yams]),
-    tests("swiveld", ["swiveld", "Control", "ControlAPI", "Linux", "Switch", system, yams]),
+    tests("Configuration", ["Configuration", "Control", "ControlAPI", yams]),
+    tests(
+      "swiveld", ["swiveld", "Configuration", "Control", "ControlAPI", "Linux", "Switch", system]),
     tests("swivel", ["swivel", "Control", "ControlAPI", "Linux", argumentParser, logging, system]),
     tests(
       "swivel-bench",

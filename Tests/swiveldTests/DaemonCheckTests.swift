@@ -3,6 +3,7 @@ import ControlAPI
 import Foundation
 import Testing
 
+@testable import Configuration
 @testable import swiveld
 
 /// What `--check` and a reload find out before anything is changed.

@@ -3,7 +3,7 @@ import ControlAPI
 import Foundation
 import Testing
 
-@testable import swiveld
+@testable import Configuration
 
 @Suite struct ConfigurationTests {
   /// The problems of a text, as `line:column: message`.

@@ -5,7 +5,7 @@ import FoundationXML
 import Testing
 import Yams
 
-@testable import swiveld
+@testable import Configuration
 
 /// The examples in configs/ are what they say they are.
 @Suite struct ExampleTests {

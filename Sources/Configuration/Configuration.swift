@@ -1,35 +1,35 @@
-import Control
-import ControlAPI
+public import Control
+public import ControlAPI
 
 /// What the daemon is told to do: the configuration file, or the embedded default.
-struct Configuration: Sendable, Equatable {
-  enum Poll: String, Sendable, CaseIterable {
+public struct Configuration: Sendable, Equatable {
+  public enum Poll: String, Sendable, CaseIterable {
     /// A worker without work sleeps until a guest wakes it.
     case adaptive
     /// Workers never sleep.
     case busy
   }
 
-  struct Workers: Sendable, Equatable {
+  public struct Workers: Sendable, Equatable {
     /// One pinned worker for each CPU.
-    var cpus: [Int]
-    var poll = Poll.adaptive
+    public var cpus: [Int]
+    public var poll = Poll.adaptive
   }
 
-  struct MACTable: Sendable, Equatable {
+  public struct MACTable: Sendable, Equatable {
     /// Addresses the table has room for.
-    var entries = 16384
+    public var entries = 16384
     /// Seconds of silence after which an address is forgotten.
-    var age = 300
+    public var age = 300
   }
 
-  var control = ControlSocket(path: defaultControlSocket)
-  var workers: Workers
-  var ports: [PortRequest] = []
-  var macTable = MACTable()
+  public var control = ControlSocket(path: defaultControlSocket)
+  public var workers: Workers
+  public var ports: [PortRequest] = []
+  public var macTable = MACTable()
 
   /// Without a file: one worker, two guests' sockets and, where the daemon may make one, a TAP uplink.
-  static func embedded(cpu: Int, uplink: Bool) -> Configuration {
+  public static func embedded(cpu: Int, uplink: Bool) -> Configuration {
     var ports = ["vm1", "vm2"].map {
       PortRequest(name: $0, vhostUser: VhostUserRequest(path: "/run/swivel/\($0).sock"))
     }
@@ -39,20 +39,20 @@ struct Configuration: Sendable, Equatable {
 }
 
 /// What is wrong with a configuration file: everything that was found, in the order of the file.
-struct ConfigurationError: Error, Equatable, CustomStringConvertible {
-  struct Problem: Sendable, Equatable {
+public struct ConfigurationError: Error, Equatable, CustomStringConvertible {
+  public struct Problem: Sendable, Equatable {
     /// From 1; 0: the file as a whole.
-    var line: Int
+    public var line: Int
     /// In characters, from 1.
-    var column: Int
-    var message: String
+    public var column: Int
+    public var message: String
   }
 
-  var file: String
-  var problems: [Problem]
+  public var file: String
+  public var problems: [Problem]
 
   /// A line for each problem: `swivel.yaml:7:5: unknown key …`.
-  var description: String {
+  public var description: String {
     problems.map { problem in
       problem.line == 0
         ? "\(file): \(problem.message)"

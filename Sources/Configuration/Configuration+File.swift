@@ -8,7 +8,7 @@ extension Configuration {
   private static let sizeLimit = 1 << 20
 
   /// Reads the configuration file at `path`. `cpu` is the worker's when the file names none.
-  static func load(path: String, cpu: Int) throws(ConfigurationError) -> Configuration {
+  public static func load(path: String, cpu: Int) throws(ConfigurationError) -> Configuration {
     func failure(_ message: String) -> ConfigurationError {
       ConfigurationError(file: path, problems: [.init(line: 0, column: 0, message: message)])
     }
