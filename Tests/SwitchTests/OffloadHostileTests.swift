@@ -58,6 +58,33 @@ extension SwitchTests {
       bench.expectBalance(bed.named)
     }
 
+    @Test("A burst of frames of very many segments is cut as far as a turn may take (HG-18)")
+    func manySegments() throws {
+      let bench = try Bench()
+      var options = OffloadBed.options([])
+      options.ringSize = 8192
+      let bed = OffloadBed(
+        sender: try bench.attach("g0", OffloadBed.options(OffloadBed.hostAll)),
+        receivers: [try bench.attach("g1", options)])
+      try introduce([bed.sender] + bed.receivers)
+      let packet = Self.packet(length: 51_200)
+      let mode = TestPacket.Mode.segmented(size: 100)
+      let count = packet.segments(size: 100).count
+      let pair = bed.sender.pairs[0]
+      for _ in 0..<20 {
+        #expect(pair.enqueue(packet.frame(mode), header: packet.header(mode)))
+      }
+      // Shown at once, so that they come in one burst.
+      pair.flush()
+      bed.sender.settle()
+      let whole = 4096 / count
+      #expect(bed.receivers[0].collect().count == whole * count)
+      #expect(try bench.port("g1").sent.drops == ["segment_limit": UInt64(20 - whole)])
+      // The next burst begins anew.
+      bed.exchange([.init(packet: Self.packet(length: 3000), mode: .segmented(size: 1000))])
+      bench.expectBalance(bed.named)
+    }
+
     @Test(
       "Headers and frames changed at random: delivered by the rules (E53, E54, E58, E61) or dropped by name"
     )

@@ -48,6 +48,8 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
   case queueBroken
   /// Longer than the port's MTU allows.
   case exceedsMTU
+  /// The frames of its burst have been cut into as many segments as one burst may cost.
+  case segmentLimit
   /// The TAP's queue is full.
   case uplinkBusy
   /// The TAP interface is down.
@@ -78,6 +80,7 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
     case .addressNotTranslated: "address_not_translated"
     case .queueBroken: "queue_broken"
     case .exceedsMTU: "exceeds_mtu"
+    case .segmentLimit: "segment_limit"
     case .uplinkBusy: "uplink_busy"
     case .uplinkDown: "uplink_down"
     case .uplinkError: "uplink_error"

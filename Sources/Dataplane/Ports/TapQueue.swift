@@ -87,6 +87,10 @@ internal import Glibc
       counters.drop(.malformedOffload)
       return
     }
+    guard burst.claimSegments(segments.count) else {
+      counters.drop(.segmentLimit)
+      return
+    }
     delivered.extra &+= segments.count &- 1
     while segments.next() {
       unsafe deliver(Burst.size, burst, limit: limit, vectors, counters, &delivered)

@@ -111,6 +111,7 @@ extension Burst {
       if unsafe headers[index].difference(from: flow) != 0 { judged.isOneFlow = false }
     }
     requests.frames = offloaded
+    requests.segmentsLeft = Burst.maximumSegmentsOfBurst
     return judged
   }
 

@@ -133,6 +133,15 @@ extension Burst {
     return needs.segments && !accepted.covers(needs)
   }
 
+  /// Takes `count` of the segments that the burst may still be cut into; `false`: there are too few. They are the
+  /// burst's, not a receiver's, so that a turn stays short however many of those a frame has.
+  func claimSegments(_ count: Int) -> Bool {
+    let left = requests.segmentsLeft &- count
+    if left < 0 { return false }
+    requests.segmentsLeft = left
+    return true
+  }
+
   /// Mends the first `count` of `buffers`, into which frames were copied as if they asked for nothing: each gets its
   /// virtio-net header, or its checksum where the receiver does not do it.
   @inline(never)

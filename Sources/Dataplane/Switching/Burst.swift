@@ -27,6 +27,9 @@ internal import CVector
   /// Segments one frame may be cut into. With the least that IPv4 hosts must take, 536 bytes, the longest frame has
   /// 123; a frame that asks for thousands would keep a worker for milliseconds.
   static let maximumSegmentsOfFrame = 512
+  /// Segments that the frames of one burst may be cut into, for all their receivers together: more than a burst of
+  /// the longest frames has with an MTU of 1,000.
+  static let maximumSegmentsOfBurst = 4096
   /// Pieces of a receiver's buffers, filled and emptied frame by frame.
   static let targetCapacity = 2 * maximumSegments
 
@@ -145,6 +148,12 @@ extension Burst {
     var frames: Set {
       get { unsafe base.load(as: Set.self) }
       nonmutating set { unsafe base.storeBytes(of: newValue, as: Set.self) }
+    }
+
+    /// Segments that may still be made, while there are frames that ask.
+    var segmentsLeft: Int {
+      get { unsafe base.load(fromByteOffset: 8, as: Int.self) }
+      nonmutating set { unsafe base.storeBytes(of: newValue, toByteOffset: 8, as: Int.self) }
     }
 
     /// By frame: what it asks for.

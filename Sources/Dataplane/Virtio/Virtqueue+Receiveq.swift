@@ -58,6 +58,10 @@ extension Virtqueue {
       counters.drop(.malformedOffload)
       return delivered
     }
+    guard burst.claimSegments(segments.count) else {
+      counters.drop(.segmentLimit)
+      return delivered
+    }
     delivered.extra = segments.count &- 1
     while segments.next() {
       if let reason = placeAny(Burst.size, burst, limit: limit) {
