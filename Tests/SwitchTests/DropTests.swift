@@ -27,6 +27,31 @@ extension SwitchTests {
       bench.expectBalance(.named(guests))
     }
 
+    @Test("flood_limit: a burst of long broadcasts reaches as many ports as a turn may take")
+    func floodLimit() throws {
+      let bench = try Bench()
+      var options = GuestPort.Options()
+      options.transmitBufferLength = 1 << 16
+      let sender = try bench.attach("g0", options)
+      options = .init()
+      options.ringSize = 2048
+      let others = try (1...6).map { try bench.attach("g\($0)", options) }
+      let long = TestFrame.make(to: .broadcast, from: .station(0), sequence: 0, length: 60_000)
+      func flood() throws -> [Int] {
+        for _ in 0..<64 { #expect(sender.pairs[0].enqueue(long)) }
+        // Shown at once, so that they come in one burst.
+        sender.pairs[0].flush()
+        sender.settle()
+        return others.map { $0.collect().count { $0 == long } }
+      }
+      // Of 16 MiB each port takes 3.84 MB.
+      #expect(try flood() == [64, 64, 64, 64, 0, 0])
+      #expect(try bench.port("g0").received.drops == ["flood_limit": 128])
+      #expect(try flood() == [64, 64, 64, 64, 0, 0])
+      #expect(try bench.port("g0").received.drops == ["flood_limit": 256])
+      bench.expectBalance()
+    }
+
     @Test("receive_buffer_too_small: without merging a frame has one buffer, which is kept")
     func receiveBufferTooSmall() throws {
       let bench = try Bench()

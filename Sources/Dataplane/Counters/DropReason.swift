@@ -25,6 +25,8 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
   case reservedMulticast
   /// The destination was learned on the port the frame came from.
   case hairpin
+  /// A port that a flood did not reach, as its burst had cost enough.
+  case floodLimit
   /// A flood with no other port up.
   case noDestination
   /// The destination's port is down: no front-end, or no receiveq started and enabled.
@@ -70,6 +72,7 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
     case .invalidSource: "invalid_source"
     case .reservedMulticast: "reserved_multicast"
     case .hairpin: "hairpin"
+    case .floodLimit: "flood_limit"
     case .noDestination: "no_destination"
     case .destinationDown: "destination_down"
     case .queueDisabled: "queue_disabled"

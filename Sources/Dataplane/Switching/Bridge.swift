@@ -217,17 +217,25 @@ extension Worker {
     }
   }
 
-  /// Delivers a run of flooded frames to every port that is up, but the one they came from.
+  /// Delivers a run of flooded frames to every port that is up, but the one they came from; to fewer when that would
+  /// be more than a burst may cost.
   private mutating func flood(
     _ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>, _ first: Int, _ end: Int
   ) {
     let count = end &- first
+    var bytes = 0
+    for index in first..<end { bytes &+= Int(unsafe burst.lengths[index]) }
     var copies = 0
     for index in 0..<plan.floodCount {
       let port = unsafe plan.flood[index]
       if unsafe port == source.pointee.port { continue }
-      unsafe deliver(plan, source, to: Int(port), burst.natural + first, count)
       copies &+= 1
+      if bytes > floodBytesLeft {
+        unsafe source.pointee.counters.drop(.floodLimit, count)
+        continue
+      }
+      floodBytesLeft &-= bytes
+      unsafe deliver(plan, source, to: Int(port), burst.natural + first, count)
     }
     if copies == 0 {
       unsafe source.pointee.counters.drop(.noDestination, count)

@@ -25,6 +25,11 @@ internal import Synchronization
   /// The destinations of a burst.
   let receivers: UnsafeMutablePointer<UInt16>
   let steering: Steering
+  /// Bytes that the floods of the present burst may still copy.
+  var floodBytesLeft = 0
+  /// A burst of ordinary frames reaches 170 ports. Without a limit one of 64 KiB frames would keep the worker for
+  /// milliseconds with a few dozen.
+  static let floodBytes = 16 << 20
   /// Rings whose drivers may have to be told of what this turn has published.
   let unannounced: UnsafeMutablePointer<VirtqueuePointer>
   var unannouncedCount = 0
@@ -146,6 +151,7 @@ internal import Synchronization
     counters.add(.frames, gathered.frames)
     counters.add(.bytes, judged.bytes)
     counters.add(.bursts, 1)
+    floodBytesLeft = Worker.floodBytes
     if unsafe source.pointee.discards {
       counters.drop(.queueDisabled, gathered.frames &- gathered.dropped.nonzeroBitCount)
     } else {
