@@ -56,6 +56,7 @@ let package = Package(
     // floor 1
     library("Linux", ["CLinux", "CNuma", system]),
     library("ControlAPI", []),
+    library("ControlClient", ["ControlAPI", "Linux", system]),
     // floor 2
     library(
       "Dataplane", ["CLinux", "CVector", "Linux"],
@@ -75,11 +76,13 @@ let package = Package(
         "Configuration", "Control", "ControlAPI", "Linux", "Switch", argumentParser, logging,
         system,
       ]),
-    program("swivel", ["ControlAPI", "Linux", argumentParser, system]),
+    program("swivel", ["ControlAPI", "ControlClient", "Linux", argumentParser, system]),
     // tools: the guest's side
     library("VirtioDriver", ["CLinux", "Linux", system]),
     program(
       "swivel-bench", ["ControlAPI", "Linux", "VirtioDriver", argumentParser, histogram, system]),
+    library("Hostile", ["ControlAPI", "ControlClient", "Linux", "VirtioDriver", system]),
+    program("swivel-hostile", ["ControlAPI", "Hostile", "Linux", argumentParser]),
     // Not a product: for scripts/instructions.
     program("swivel-count", ["CVector", "Dataplane", "Linux", "VirtioDriver"]),
 
@@ -94,13 +97,18 @@ let package = Package(
     tests("Configuration", ["Configuration", "Control", "ControlAPI", yams]),
     tests(
       "swiveld", ["swiveld", "Configuration", "Control", "ControlAPI", "Linux", "Switch", system]),
-    tests("swivel", ["swivel", "Control", "ControlAPI", "Linux", argumentParser, logging, system]),
+    tests(
+      "swivel",
+      [
+        "swivel", "Control", "ControlAPI", "ControlClient", "Linux", argumentParser, logging,
+        system,
+      ]),
     tests(
       "swivel-bench",
       [
         "swivel-bench", "ControlAPI", "Linux", "Switch", "VirtioDriver", argumentParser, histogram,
         logging,
       ]),
-    tests("EndToEnd", ["ControlAPI", "VirtioDriver", "Linux", system]),
+    tests("EndToEnd", ["ControlAPI", "Hostile", "VirtioDriver", "Linux", system]),
   ]
 )

@@ -30,11 +30,11 @@ public struct PackedPosition: Sendable, Hashable {
 
   /// The flags AVAIL and USED of a descriptor that is available here.
   @inline(always)
-  var availFlags: UInt16 { wrap ? PackedDescriptor.availFlag : PackedDescriptor.usedFlag }
+  public var availFlags: UInt16 { wrap ? PackedDescriptor.availFlag : PackedDescriptor.usedFlag }
 
   /// The flags AVAIL and USED of a descriptor that is used here.
   @inline(always)
-  var usedFlags: UInt16 { wrap ? PackedDescriptor.bothFlags : 0 }
+  public var usedFlags: UInt16 { wrap ? PackedDescriptor.bothFlags : 0 }
 }
 
 /// One descriptor of a packed ring (virtio v1.4, 2.8.13), for tests that write them by hand.
@@ -48,7 +48,7 @@ public struct PackedDescriptor: Sendable, Hashable {
 
   public static let availFlag: UInt16 = 1 << 7
   public static let usedFlag: UInt16 = 1 << 15
-  static let bothFlags = availFlag | usedFlag
+  public static let bothFlags = availFlag | usedFlag
 
   public init(address: UInt64, length: UInt32, id: UInt16 = 0, flags: UInt16 = 0) {
     self.address = address

@@ -1,5 +1,6 @@
 internal import ArgumentParser
 internal import ControlAPI
+internal import ControlClient
 internal import Foundation
 
 /// The command line: it asks the daemon over the control socket and shows what it says.

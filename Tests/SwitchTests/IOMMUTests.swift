@@ -140,7 +140,7 @@ extension SwitchTests {
       options.regionAddresses = [0, 1 << 32, 2 << 32]
       let (bench, guests, iommu) = try bed(options)
       try introduce(guests)
-      let progress = Progress()
+      let progress = StreamProgress()
       let station = try Station(
         guests[1],
         flows: [.init(to: .station(0), from: .station(1), stream: 1)])

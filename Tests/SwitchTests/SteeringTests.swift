@@ -68,9 +68,9 @@ extension SwitchTests {
       arguments: Upheaval.isReduced ? [2] : [1, 2])
     func underTraffic(workers: Int) throws {
       let (bench, one, eight) = try bench(workers: workers, enabled: 1)
-      let progress = (0..<16).map { _ in Progress() }
+      let progress = (0..<16).map { _ in StreamProgress() }
       // Streams 0 to 7 go to the guest of eight pairs, 8 to 15 come from it, each on a pair of its own.
-      func streams(_ range: Range<Int>) -> [UInt32: Progress] {
+      func streams(_ range: Range<Int>) -> [UInt32: StreamProgress] {
         Dictionary(uniqueKeysWithValues: range.map { (UInt32($0), progress[$0]) })
       }
       let single = try Station(

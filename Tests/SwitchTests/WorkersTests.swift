@@ -46,9 +46,9 @@ extension SwitchTests {
     func manyToOne(_ shape: (workers: Int, pairs: Int)) throws {
       let (bench, guests) = try bench(shape, guests: 4)
       let limit = UInt64(Upheaval.share(of: 600))
-      var progress: [UInt32: Progress] = [:]
+      var progress: [UInt32: StreamProgress] = [:]
       for sender in 1...3 {
-        for queue in 0..<shape.pairs { progress[UInt32(10 * sender + queue)] = Progress() }
+        for queue in 0..<shape.pairs { progress[UInt32(10 * sender + queue)] = StreamProgress() }
       }
       let receivers = try (0..<shape.pairs).map { queue in
         try Station(guests[0], queue: queue, flows: [], progress: progress)

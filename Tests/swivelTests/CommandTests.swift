@@ -1,6 +1,7 @@
 import ArgumentParser
 import Control
 import ControlAPI
+import ControlClient
 import Foundation
 import Linux
 import Logging

@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-@testable import swivel
+@testable import ControlClient
 
 @Suite struct HTTPReplyParserTests {
   /// The reply taken in pieces of `size` bytes.

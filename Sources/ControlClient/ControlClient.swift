@@ -1,27 +1,33 @@
 internal import ControlAPI
-internal import Foundation
+public import Foundation
 internal import Linux
 internal import SystemPackage
 
 /// Why a command got no answer, in one line.
-struct ClientError: Error, Equatable, CustomStringConvertible {
-  var description: String
+public struct ClientError: Error, Equatable, CustomStringConvertible {
+  public var description: String
 
-  init(_ description: String) {
+  public init(_ description: String) {
     self.description = description
   }
 }
 
 /// Asks the daemon: HTTP/1.1 over a Unix socket, one request a connection.
-struct ControlClient: Sendable {
-  var path: String
+public struct ControlClient: Sendable {
+  let path: String
   /// From the request to the last byte of its reply.
-  var timeout = Duration.seconds(10)
+  let timeout: Duration
+
+  /// - Parameter path: the daemon's control socket.
+  public init(path: String, timeout: Duration = .seconds(10)) {
+    self.path = path
+    self.timeout = timeout
+  }
 
   /// The body of the reply to GET `target`.
-  func get(_ target: String) throws(ClientError) -> Data { try ask("GET", target) }
+  public func get(_ target: String) throws(ClientError) -> Data { try ask("GET", target) }
 
-  func post(_ target: String, _ value: some Encodable) throws(ClientError) -> Data {
+  public func post(_ target: String, _ value: some Encodable) throws(ClientError) -> Data {
     let body: Data
     do {
       body = try JSONEncoder().encode(value)
@@ -31,16 +37,16 @@ struct ControlClient: Sendable {
     return try ask("POST", target, body)
   }
 
-  func delete(_ target: String) throws(ClientError) { _ = try ask("DELETE", target) }
+  public func delete(_ target: String) throws(ClientError) { _ = try ask("DELETE", target) }
 
   /// A name as a segment of a path.
-  static func segment(_ name: String) -> String {
+  public static func segment(_ name: String) -> String {
     let plain = CharacterSet(
       charactersIn: "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
     return name.addingPercentEncoding(withAllowedCharacters: plain) ?? ""
   }
 
-  static func decode<Value: Decodable>(
+  public static func decode<Value: Decodable>(
     _ type: Value.Type, from data: Data
   ) throws(ClientError) -> Value {
     do {

@@ -1,0 +1,147 @@
+internal import ControlAPI
+internal import ControlClient
+internal import Foundation
+internal import Glibc
+internal import VirtioDriver
+
+/// A switch to attack: a process of its own, with four vhost-user sockets, which the bystanders (two), the attacker and
+/// the witness have.
+public final class Subject {
+  /// How it is started, and where it is to be found.
+  public struct Plan: Sendable {
+    public var name: String
+    public var program: String
+    public var arguments: [String]
+    public var sockets: [String]
+    /// Of swivel: its control socket. Others are not asked what they call what happened.
+    public var control: String?
+    /// Where its output goes.
+    public var log: String
+    /// Milliseconds without a sign of life after which it counts as hung.
+    public var patience: Int
+
+    public init(
+      name: String, program: String, arguments: [String], sockets: [String], control: String? = nil,
+      log: String, patience: Int
+    ) {
+      self.name = name
+      self.program = program
+      self.arguments = arguments
+      self.sockets = sockets
+      self.control = control
+      self.log = log
+      self.patience = patience
+    }
+  }
+
+  public let plan: Plan
+  private var process = Process()
+  private let input = Pipe()
+
+  /// Starts it and waits for its sockets.
+  public init(_ plan: Plan) throws {
+    self.plan = plan
+    try start()
+  }
+
+  deinit { stop() }
+
+  /// swiveld, as it comes, in `folder`: hardened as by default, one worker.
+  public static func swivel(program: String, folder: String, patience: Int) throws -> Subject {
+    let names = ["bystander0", "bystander1", "attacked", "witness"]
+    let ports = names.map { name in
+      let queues = name == "attacked" ? 2 : 1
+      return
+        "  - { name: \(name), vhost-user: { path: \(folder)/\(name).sock, queues: \(queues) } }"
+    }
+    let text = """
+      control: { socket: \(folder)/control.sock }
+      workers: { cpus: [0], poll: adaptive }
+      ports:
+      \(ports.joined(separator: "\n"))
+
+      """
+    try text.write(toFile: "\(folder)/swivel.yaml", atomically: true, encoding: .utf8)
+    return try Subject(
+      Plan(
+        name: "swivel", program: program, arguments: ["--config", "\(folder)/swivel.yaml"],
+        sockets: names.map { "\(folder)/\($0).sock" }, control: "\(folder)/control.sock",
+        log: "\(folder)/swiveld.log", patience: patience))
+  }
+
+  public var pid: Int32 { process.processIdentifier }
+  public var isAlive: Bool { process.isRunning }
+
+  /// How it ended, for a person.
+  var end: String {
+    guard !process.isRunning else { return "alive" }
+    let status = process.terminationStatus
+    guard process.terminationReason == .uncaughtSignal else { return "exit status \(status)" }
+    let names = [SIGSEGV: "SIGSEGV", SIGABRT: "SIGABRT", SIGBUS: "SIGBUS", SIGILL: "SIGILL"]
+    let more = [SIGFPE: "SIGFPE", SIGPIPE: "SIGPIPE", SIGTRAP: "SIGTRAP", SIGSYS: "SIGSYS"]
+    return names[status] ?? more[status] ?? "signal \(status)"
+  }
+
+  private func start() throws {
+    // A server that was killed leaves its sockets.
+    for path in plan.sockets { try? FileManager.default.removeItem(atPath: path) }
+    process = Process()
+    _ = FileManager.default.createFile(atPath: plan.log, contents: nil)
+    let log = try FileHandle(forWritingTo: URL(fileURLWithPath: plan.log))
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+    process.arguments = [plan.program] + plan.arguments
+    process.standardOutput = log
+    process.standardError = log
+    // testpmd ends with its input.
+    process.standardInput = input
+    // Whoever started us may block signals, and a child would inherit that.
+    var none = sigset_t()
+    var before = sigset_t()
+    // SAFETY: the calls read and write these two locals only.
+    unsafe sigemptyset(&none)
+    unsafe pthread_sigmask(SIG_SETMASK, &none, &before)
+    defer { _ = unsafe pthread_sigmask(SIG_SETMASK, &before, nil) }
+    try process.run()
+    let ready = Deadline.wait(milliseconds: 30_000) {
+      !process.isRunning
+        || plan.sockets.allSatisfy { FileManager.default.fileExists(atPath: $0) }
+          && (plan.control == nil || port != nil)
+    }
+    guard ready, process.isRunning else {
+      let log = (try? String(contentsOfFile: plan.log, encoding: .utf8)) ?? ""
+      stop()
+      throw SubjectError(description: "\(plan.name) did not start:\n\(log.suffix(2000))")
+    }
+  }
+
+  public func stop() {
+    guard process.isRunning else { return }
+    process.terminate()
+    if !Deadline.wait(milliseconds: 5000, { !process.isRunning }) {
+      kill(process.processIdentifier, SIGKILL)
+      _ = Deadline.wait(milliseconds: 5000) { !process.isRunning }
+    }
+  }
+
+  /// Ends what is left of it and starts it anew.
+  func restart() throws {
+    if process.isRunning {
+      kill(process.processIdentifier, SIGKILL)
+      _ = Deadline.wait(milliseconds: 5000) { !process.isRunning }
+    }
+    try start()
+  }
+
+  /// What swivel says of the attacked port; `nil` of any other switch.
+  var port: ControlAPI.Port? {
+    guard let control = plan.control,
+      let reply = try? ControlClient(path: control).get("/v1/ports/attacked")
+    else { return nil }
+    return try? JSONDecoder().decode(ControlAPI.Port.self, from: reply)
+  }
+}
+
+/// Why a switch could not be had.
+public struct SubjectError: Error, CustomStringConvertible {
+  public let description: String
+}
