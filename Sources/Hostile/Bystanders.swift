@@ -10,7 +10,7 @@ public final class Bystanders: Sendable {
     public var arrived = 0
     public var missing = 0
     public var reordered = 0
-    /// Frames that were not whole; of whoever sent them.
+    /// Frames that were not whole. What others send to a bystander is no business of its.
     public var corrupt = 0
     /// Seconds, the longest that one of them waited for a frame.
     public var longestPause = 0.0
@@ -43,7 +43,8 @@ public final class Bystanders: Sendable {
           .init(
             to: .station(peer), from: .station(index), progress: progress[index],
             stream: UInt32(index))
-        ], burst: 8, rests: true, progress: [UInt32(peer): progress[peer]])
+        ], burst: 8, rests: true, sources: [.station(peer)],
+        progress: [UInt32(peer): progress[peer]])
     }
   }
 

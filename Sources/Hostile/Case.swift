@@ -12,13 +12,15 @@ public enum Sign: Sendable, Equatable {
   case nothing
 
   /// Whether `after`, what the port said at the end, has what `before` had not.
-  func isShown(before: Port, after: Port) -> Bool {
+  ///
+  /// - Parameter count: drops there must be more.
+  func isShown(before: Port, after: Port, count needed: Int) -> Bool {
     switch self {
     case .drop(let name):
       func count(_ port: Port) -> UInt64 {
         (port.received.drops[name] ?? 0) + (port.sent.drops[name] ?? 0)
       }
-      return count(after) > count(before)
+      return count(after) >= count(before) + UInt64(needed)
     case .fault(let words):
       return after.queues.contains { $0.error?.contains(words) ?? false }
         || after.lastError?.contains(words) ?? false
@@ -53,6 +55,13 @@ public struct Case: Sendable {
     _ name: String, _ summary: String, _ signs: Sign...,
     attack: @escaping @Sendable (Site) throws -> Void
   ) {
+    self.init(name, summary, signs: signs, attack: attack)
+  }
+
+  public init(
+    _ name: String, _ summary: String, signs: [Sign],
+    attack: @escaping @Sendable (Site) throws -> Void
+  ) {
     self.name = name
     self.summary = summary
     self.signs = signs
@@ -73,12 +82,4 @@ public enum AttackError: Error, Sendable, Equatable {
   case notOffered(String)
   /// The switch did what it must not: one clause for a person.
   case hurt(String)
-}
-
-/// Every case there is.
-public enum Catalogue {
-  public static let cases: [Case] = guestCases + protocolCases
-
-  /// What a guest's driver does.
-  static var guestCases: [Case] { addresses }
 }

@@ -53,7 +53,9 @@ public final class ForgedRing {
 
   /// The ring itself.
   @discardableResult
-  public func withRing<Result>(_ body: (inout DriverRing) throws -> Result) rethrows -> Result {
+  public func withRing<Result, Failure: Error>(
+    _ body: (inout DriverRing) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
     isTransmitq ? try body(&pair.transmitq) : try body(&pair.receiveq)
   }
 
@@ -61,39 +63,43 @@ public final class ForgedRing {
   ///
   /// - Parameter linked: whether NEXT is set here; else the descriptors are written as they are.
   public func offer(_ chain: [ForgedDescriptor], linked: Bool = true) {
-    let first = position
-    last = first
+    offer(batch: [chain], linked: linked)
+  }
+
+  /// Writes several chains, and shows all of them at the same moment.
+  public func offer(batch: [[ForgedDescriptor]], linked: Bool = true) {
     var held: (slot: Int, descriptor: PackedDescriptor)?
-    for (place, forged) in chain.enumerated() {
-      var forged = forged
-      if linked, place + 1 < chain.count { forged.flags |= ForgedDescriptor.next }
-      let slot = Int(position.index)
-      if isPacked {
-        let descriptor = PackedDescriptor(
-          address: forged.address, length: forged.length, id: forged.id ?? UInt16(slot),
-          flags: forged.flags ^ position.availFlags)
-        // The device looks at the first as soon as it is there.
-        if held == nil {
-          held = (slot, descriptor)
+    for chain in batch {
+      let first = position
+      last = first
+      for (place, forged) in chain.enumerated() {
+        var forged = forged
+        if linked, place + 1 < chain.count { forged.flags |= ForgedDescriptor.next }
+        let slot = Int(position.index)
+        if isPacked {
+          let descriptor = PackedDescriptor(
+            address: forged.address, length: forged.length, id: forged.id ?? UInt16(slot),
+            flags: forged.flags ^ position.availFlags)
+          // The device looks at the first as soon as it is there, and so at none before.
+          if held == nil {
+            held = (slot, descriptor)
+          } else {
+            withRing { $0.writePackedDescriptor(slot, descriptor) }
+          }
         } else {
-          withRing { $0.writePackedDescriptor(slot, descriptor) }
+          let next = forged.next ?? UInt16((slot + 1) % size)
+          withRing {
+            $0.writeDescriptor(
+              slot,
+              RawDescriptor(
+                address: forged.address, length: forged.length, flags: forged.flags, next: next))
+          }
         }
-      } else {
-        let next = forged.next ?? UInt16((slot + 1) % size)
-        withRing {
-          $0.writeDescriptor(
-            slot,
-            RawDescriptor(
-              address: forged.address, length: forged.length, flags: forged.flags, next: next))
-        }
+        position.advance(by: 1, size: size)
       }
-      position.advance(by: 1, size: size)
+      if !isPacked { withRing { $0.pushRaw(head: first.index) } }
     }
-    if let held {
-      withRing { $0.writePackedDescriptor(held.slot, held.descriptor) }
-    } else {
-      withRing { $0.pushRaw(head: first.index) }
-    }
+    if let held { withRing { $0.writePackedDescriptor(held.slot, held.descriptor) } }
     publish()
   }
 
@@ -120,6 +126,18 @@ public final class ForgedRing {
         let flags = ring.readPackedDescriptor(Int(last.index)).flags
         return flags & PackedDescriptor.bothFlags == last.usedFlags
       }
+    }
+  }
+
+  /// Stops the ring and starts it with nothing in it, as a driver does that is loaded anew.
+  public func restart() throws(FrontEndError) {
+    let index = isTransmitq ? 1 : 0
+    _ = try guest.frontEnd.stopRing(index)
+    position = PackedPosition()
+    last = nil
+    try withRing { ring throws(FrontEndError) in
+      ring.reset()
+      try guest.frontEnd.setUpRing(index, ring)
     }
   }
 

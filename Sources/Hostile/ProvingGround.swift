@@ -24,6 +24,7 @@ public final class ProvingGround {
   private static func witness(of subject: Subject) throws -> GuestPort {
     var options = GuestPort.Options()
     options.timeout = 30_000
+    options.transmitBufferLength = 4096
     let witness = try GuestPort(path: subject.plan.sockets[3], options: options)
     _ = witness.send(
       TestFrame.make(
@@ -55,6 +56,9 @@ public final class ProvingGround {
 
   // ---- A case ----
 
+  /// Whether it is swivel, which can be asked what it calls what happened.
+  private var isStrict: Bool { subject.plan.control != nil }
+
   /// Tries a case; the switch is started anew when that was the end of it.
   public func run(_ entry: Case) throws -> Verdict {
     let start = ContinuousClock.now
@@ -65,18 +69,24 @@ public final class ProvingGround {
     let readingBefore = bystanders.reading
     bystanders.forgetPauses()
 
-    let site = Site(socket: subject.plan.sockets[2], witness: witness, patience: patience)
+    let site = Site(
+      socket: subject.plan.sockets[2], witness: witness, patience: patience,
+      isStrict: isStrict)
     do {
       try entry.attack(site)
     } catch AttackError.notOffered(let what) {
       verdict.notOffered = what
+    } catch FrontEndError.notOffered(let what) {
+      verdict.notOffered = what
+    } catch let error as FrontEndError where !isStrict && error != .memory {
+      // It hung up, or did not answer a front-end that behaves like this: its own business.
     } catch AttackError.hurt(let what) {
       verdict.problems.append(what)
     } catch {
       verdict.problems.append("the attack failed: \(error)")
     }
     if verdict.notOffered == nil, let portBefore {
-      judgeSign(entry, before: portBefore, &verdict)
+      judgeSign(entry, before: portBefore, count: site.offences, &verdict)
     }
 
     let moves = bystanders.advance(by: 16, milliseconds: patience)
@@ -107,10 +117,12 @@ public final class ProvingGround {
       || !freshFrontEnd().isEmpty
   }
 
-  private func judgeSign(_ entry: Case, before: Port, _ verdict: inout Verdict) {
+  private func judgeSign(
+    _ entry: Case, before: Port, count: Int, _ verdict: inout Verdict
+  ) {
     _ = Deadline.wait(milliseconds: subject.plan.patience) {
       guard let port = subject.port else { return !subject.isAlive }
-      verdict.sign = entry.signs.first { $0.isShown(before: before, after: port) }
+      verdict.sign = entry.signs.first { $0.isShown(before: before, after: port, count: count) }
       return verdict.sign != nil
     }
     if verdict.sign == nil, subject.isAlive {
@@ -189,7 +201,7 @@ public final class ProvingGround {
   /// descriptors do.
   private func awaitDisconnection() {
     _ = Deadline.wait(milliseconds: subject.plan.patience) {
-      guard subject.plan.control != nil else { return true }
+      guard isStrict else { return true }
       return !subject.isAlive || subject.port?.state == .waiting
     }
   }

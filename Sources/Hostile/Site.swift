@@ -11,19 +11,25 @@ public final class Site {
   public let witness: GuestPort
   /// Milliseconds that the switch is given to answer or to take a buffer.
   public let patience: Int
+  /// Whether the switch is swivel, which is held to more than to harm nobody: what it gives back, what goes on.
+  public let isStrict: Bool
+  /// Frames whose drop must be counted, where the case's sign is a drop.
+  public var offences = 1
   private var frontEnds: [FrontEnd] = []
   private var guests: [GuestPort] = []
 
-  /// The attacker's address and stream of test frames, and the witness's.
+  /// The attacker's address and stream of test frames, and the witness's. No part of a frame of theirs, cut off
+  /// anywhere, has a bystander's address: a switch that learns would believe it.
   public static let attacker = EthernetAddress.station(2)
-  public static let attackerStream: UInt32 = 2
+  public static let attackerStream: UInt32 = 0xA5A5_A502
   public static let witness = EthernetAddress.station(3)
-  public static let witnessStream: UInt32 = 3
+  public static let witnessStream: UInt32 = 0xA5A5_A503
 
-  init(socket: String, witness: GuestPort, patience: Int) {
+  init(socket: String, witness: GuestPort, patience: Int, isStrict: Bool) {
     self.socket = socket
     self.witness = witness
     self.patience = patience
+    self.isStrict = isStrict
   }
 
   /// Connects and says nothing yet.
@@ -112,9 +118,34 @@ public final class Site {
     return frames
   }
 
-  /// Waits for a frame at the witness.
-  public func arrives(_ frame: [UInt8]) -> Bool {
-    Deadline.wait(milliseconds: patience) { collect().contains(frame) }
+  // ---- What swivel must do ----
+
+  /// How long to wait for what only swivel must do.
+  private var waiting: Int { isStrict ? patience : 300 }
+
+  /// A frame that is legal, however it was sent, arrives at the witness.
+  public func expectArrival(_ frame: [UInt8]) throws {
+    let arrives = Deadline.wait(milliseconds: waiting) { collect().contains(frame) }
+    if isStrict, !arrives { throw AttackError.hurt("a legal frame does not arrive") }
+  }
+
+  /// What was offered last comes back.
+  public func expectReturn(_ ring: ForgedRing) throws {
+    let returns = ring.awaitUsed(milliseconds: waiting)
+    if isStrict, !returns { throw AttackError.hurt("the chain does not come back") }
+  }
+
+  /// What was offered last comes back, and a good frame from the same transmitq is taken afterwards.
+  public func expectRecovery(_ ring: ForgedRing) throws {
+    try expectReturn(ring)
+    ring.offer([ForgedDescriptor(try buffer(in: ring.guest))])
+    try expectArrival(frame())
+  }
+
+  /// The condition comes true.
+  public func expect(_ what: String, _ condition: () -> Bool) throws {
+    let holds = Deadline.wait(milliseconds: waiting, condition)
+    if isStrict, !holds { throw AttackError.hurt(what) }
   }
 
   /// Hangs up, without a word.

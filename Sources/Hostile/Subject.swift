@@ -2,6 +2,7 @@ internal import ControlAPI
 internal import ControlClient
 internal import Foundation
 internal import Glibc
+internal import Linux
 internal import VirtioDriver
 
 /// A switch to attack: a process of its own, with four vhost-user sockets, which the bystanders (two), the attacker and
@@ -69,6 +70,14 @@ public final class Subject {
         log: "\(folder)/swiveld.log", patience: patience))
   }
 
+  /// Those that run, of all subjects.
+  private static let running = Lock<Set<Int32>>([])
+
+  /// Ends every switch that was started here, for a process that is about to end itself.
+  public static func killAll() {
+    running.withLock { for pid in $0 { kill(pid, SIGKILL) } }
+  }
+
   public var pid: Int32 { process.processIdentifier }
   public var isAlive: Bool { process.isRunning }
 
@@ -102,6 +111,7 @@ public final class Subject {
     unsafe pthread_sigmask(SIG_SETMASK, &none, &before)
     defer { _ = unsafe pthread_sigmask(SIG_SETMASK, &before, nil) }
     try process.run()
+    Subject.running.withLock { [pid] in _ = $0.insert(pid) }
     let ready = Deadline.wait(milliseconds: 30_000) {
       !process.isRunning
         || plan.sockets.allSatisfy { FileManager.default.fileExists(atPath: $0) }
@@ -115,6 +125,7 @@ public final class Subject {
   }
 
   public func stop() {
+    defer { forget() }
     guard process.isRunning else { return }
     process.terminate()
     if !Deadline.wait(milliseconds: 5000, { !process.isRunning }) {
@@ -123,12 +134,18 @@ public final class Subject {
     }
   }
 
+  private func forget() {
+    let pid = process.processIdentifier
+    if pid > 0, !process.isRunning { Subject.running.withLock { _ = $0.remove(pid) } }
+  }
+
   /// Ends what is left of it and starts it anew.
   func restart() throws {
     if process.isRunning {
       kill(process.processIdentifier, SIGKILL)
       _ = Deadline.wait(milliseconds: 5000) { !process.isRunning }
     }
+    forget()
     try start()
   }
 

@@ -100,11 +100,12 @@ public final class Station: Sendable {
   ///   - rests: whether to sleep for a millisecond after each look at the receiveq, so that the station takes
   ///     hardly any of a CPU.
   ///   - lengths: bytes of the frames.
+  ///   - sources: whose frames are looked at; `nil`: everybody's.
   ///   - progress: by stream: where to tell how far it has come here.
   public init(
     _ guest: GuestPort, queue: Int = 0, flows: [Flow], limit: UInt64? = nil, window: UInt64 = 64,
     burst most: Int = 32, rests: Bool = false, lengths: ClosedRange<Int> = 60...600,
-    progress: [UInt32: StreamProgress] = [:]
+    sources: [EthernetAddress]? = nil, progress: [UInt32: StreamProgress] = [:]
   ) throws(SystemError) {
     let started = try Linux.Thread(name: "station") { [self] in
       let pair = guest.pairs[queue]
@@ -141,7 +142,7 @@ public final class Station: Sendable {
             busy = true
           }
         }
-        if Station.receive(pair, &result, progress) { busy = true }
+        if Station.receive(pair, &result, progress, sources: sources) { busy = true }
         corrupt.store(result.corrupt, ordering: .relaxed)
         if rests {
           Deadline.pause()
@@ -156,13 +157,18 @@ public final class Station: Sendable {
   }
 
   /// Takes what has come. Returns whether something had.
+  ///
+  /// - Parameter sources: as at the beginning.
   @discardableResult
   public static func receive(
-    _ pair: QueuePair, _ result: inout Result, _ progress: [UInt32: StreamProgress] = [:]
+    _ pair: QueuePair, _ result: inout Result, _ progress: [UInt32: StreamProgress] = [:],
+    sources: [EthernetAddress]? = nil
   ) -> Bool {
+    let sources = sources?.map(\.bytes)
     var some = false
     while let frame = pair.receive() {
       some = true
+      if let sources, !sources.contains(where: { frame.dropFirst(6).starts(with: $0) }) { continue }
       guard let content = TestFrame.verify(frame) else {
         result.corrupt += 1
         continue

@@ -64,6 +64,14 @@ struct SwivelHostile: ParsableCommand {
       .appendingPathComponent("swivel-hostile-\(getpid())").path
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: false)
     defer { try? FileManager.default.removeItem(atPath: folder) }
+    // Before there are other threads: they inherit the signal mask.
+    let signals = try SignalQueue([SIGINT, SIGTERM, SIGHUP])
+    _ = try Linux.Thread(name: "signals") {
+      guard let signal = try? signals.next() else { return }
+      Subject.killAll()
+      try? FileManager.default.removeItem(atPath: folder)
+      _exit(128 + signal)
+    }
     var columns: [Column] = []
     if !noSwivel {
       let program = try swiveld ?? beside("swiveld")
