@@ -112,3 +112,30 @@ let package = Package(
     tests("EndToEnd", ["ControlAPI", "Hostile", "VirtioDriver", "Linux", system]),
   ]
 )
+
+// The fuzz targets, for scripts/fuzz alone: a library to be linked with libFuzzer, every module of ours instrumented
+// and its inside visible.
+if Context.environment["SWIVEL_FUZZ"] != nil {
+  package.targets.removeAll { $0.type == .test || $0.type == .executable }
+  package.targets.append(
+    .target(
+      name: "Fuzz",
+      dependencies: [
+        "CLinux", "Configuration", "Control", "ControlAPI", "Dataplane", "Linux", "VhostUser",
+        "VirtioDriver", logging,
+      ],
+      path: "Tests/Fuzz",
+      exclude: [
+        "make-seeds", "message", "session", "split", "packed", "offloads", "configuration", "http",
+      ],
+      swiftSettings: Array(strict.dropFirst())))
+  for target in package.targets where target.type == .regular {
+    target.swiftSettings =
+      (target.swiftSettings ?? []) + [
+        .define("FUZZING"), .unsafeFlags(["-sanitize=fuzzer,address", "-enable-testing"]),
+      ]
+    target.cSettings =
+      (target.cSettings ?? []) + [.unsafeFlags(["-fsanitize=fuzzer-no-link,address"])]
+  }
+  package.products = [.library(name: "Fuzz", type: .static, targets: ["Fuzz"])]
+}

@@ -96,8 +96,16 @@ internal import CVector
     var capacity: UInt32
   }
 
+  #if FUZZING
+    /// Both ways are to be seen on one machine.
+    nonisolated(unsafe) static var mayUseVectors = true
+  #endif
+
   /// - Parameter vectors: whether to use vector instructions where there are any.
   init(arena: Arena, vectors: Bool = true) throws {
+    #if FUZZING
+      let vectors = unsafe vectors && Burst.mayUseVectors
+    #endif
     self.vectors = vectors && cvx_available() != 0
     let places = Burst.size + 1
     unsafe addresses = unsafe try Burst.array(0, places, arena)
