@@ -121,12 +121,13 @@ if Context.environment["SWIVEL_FUZZ"] != nil {
     .target(
       name: "Fuzz",
       dependencies: [
-        "CLinux", "Configuration", "Control", "ControlAPI", "Dataplane", "Linux", "VhostUser",
-        "VirtioDriver", logging,
+        "CLinux", "Configuration", "Control", "ControlAPI", "Dataplane", "Linux", "Switch",
+        "VhostUser", "VirtioDriver", logging,
       ],
       path: "Tests/Fuzz",
       exclude: [
-        "make-seeds", "message", "session", "split", "packed", "offloads", "configuration", "http",
+        "make-seeds", "message", "session", "port", "split", "packed", "offloads", "configuration",
+        "http",
       ],
       swiftSettings: Array(strict.dropFirst())))
   for target in package.targets where target.type == .regular {

@@ -22,6 +22,9 @@ public final class Switch: SwitchService {
     public var hugepages: Bool
     public var topology: Topology
 
+    /// `false`: a test turns the workers by hand.
+    var threads = true
+
     public init(
       cpus: [Int], pinned: Bool = true, busy: Bool = false, macEntries: Int = 16384,
       macAge: Double = 300, hugepages: Bool = true, topology: Topology = NUMA.topology()
@@ -57,7 +60,7 @@ public final class Switch: SwitchService {
         workers: zip(configuration.cpus, nodes).map { cpu, node in
           .init(cpu: configuration.pinned ? cpu : nil, node: node)
         }, poll: configuration.busy ? .busy : .adaptive, macEntries: configuration.macEntries,
-        hugepages: configuration.hugepages))
+        hugepages: configuration.hugepages, threads: configuration.threads))
     placement = Lock(Placement(nodes: nodes))
     housekeeping = Lock(nil)
     for (index, sample) in dataplane.workerSamples().enumerated() {

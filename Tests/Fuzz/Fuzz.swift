@@ -11,6 +11,7 @@ import Glibc
 private let targets: [String: @Sendable (inout Input) -> Void] = [
   "message": { MessageTarget.run(&$0) },
   "session": { SessionTarget.run(&$0) },
+  "port": { PortTarget.run(&$0) },
   "split": { RingTarget.run(&$0, packed: false) },
   "packed": { RingTarget.run(&$0, packed: true) },
   "offloads": { OffloadTarget.run(&$0) },

@@ -4,6 +4,8 @@
 final class FuzzPlane {
   let plane: Dataplane
 
+  init(_ plane: Dataplane) { self.plane = plane }
+
   /// - Parameter vectors: whether AVX-512 is used where there is any.
   init(vectors: Bool) throws {
     Burst.mayUseVectors = vectors
@@ -12,9 +14,24 @@ final class FuzzPlane {
         workers: [.init(cpu: nil, node: 0)], macEntries: 16, hugepages: false, threads: false))
   }
 
-  /// Adds a guest, whose rings run for good; returns the port's number.
-  func add(_ guest: HonestGuest, asks: Offloads = .none, takes: Offloads = .none) throws -> Int {
-    let port = try plane.addPort(pairs: 1)
+  /// Adds a port whose rings run for good, each queue pair a guest's; returns its number.
+  func add(_ guests: HonestGuest..., asks: Offloads = .none, takes: Offloads = .none) throws -> Int
+  {
+    let port = try plane.addPort(pairs: guests.count)
+    for (pair, guest) in guests.enumerated() { try start(guest, pair, port, asks, takes) }
+    return port
+  }
+
+  /// Adds an uplink, to which everything is flooded; the kernel takes over TCP.
+  func addUplink() throws -> Uplink {
+    let uplink = try Uplink()
+    _ = try plane.addPort(tap: [uplink.device], headerSize: 12, offloads: .tcp, workers: [0])
+    return uplink
+  }
+
+  private func start(
+    _ guest: HonestGuest, _ pair: Int, _ port: Int, _ asks: Offloads, _ takes: Offloads
+  ) throws {
     let region = try guest.map()
     let memory = GuestMemory([
       MappedRegion(guestAddress: region.guest, userAddress: region.user, mapping: region.mapping)
@@ -27,9 +44,8 @@ final class FuzzPlane {
         eventIndex: false, indirect: true,
         mergeable: guest.isMergeable, version1: true,
         offloads: index == 1 ? asks : takes, enabled: true, kick: nil, call: nil)
-      try plane.startRing(index, of: port, setup, memory: memory, worker: 0)
+      try plane.startRing(2 * pair + index, of: port, setup, memory: memory, worker: 0)
     }
-    return port
   }
 
   /// Every frame that came in went out, or was dropped by name.

@@ -29,6 +29,7 @@ enum OffloadTarget {
     let sender: HonestGuest
     let port: Int
     let receivers: [Receiver]
+    let uplink: Uplink
 
     init(vectors: Bool) throws {
       fabric = try FuzzPlane(vectors: vectors)
@@ -52,6 +53,7 @@ enum OffloadTarget {
         receivers.append(Receiver(guest: guest, takes: takes))
       }
       self.receivers = receivers
+      uplink = try fabric.addUplink()
     }
 
     func run(_ input: inout Input) {
@@ -77,6 +79,7 @@ enum OffloadTarget {
         // What the sender did wrong is passed on.
         hold(!sent.isRight || offences.isEmpty, "\(offences)")
       }
+      sent.judge(uplink.receive(), takes: .tcp)
       fabric.holdBalance()
     }
   }

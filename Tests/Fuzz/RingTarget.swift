@@ -37,7 +37,12 @@ enum RingTarget {
   private final class Bench {
     let fabric: FuzzPlane
     let sender: HonestGuest
-    let receiver: HonestGuest
+    /// The queue pairs of one port.
+    let receivers: [HonestGuest]
+    let uplink: Uplink
+    /// A frame to be cut into segments, which the sender sends once in a while.
+    let large = Sent.tcp(payload: 5000, segments: 1448)
+    let call: EventFD
     let hostile: Int
     /// The hostile guest's memory, and two ways to see it.
     let regions: [UnsafeMutableRawPointer]
@@ -48,11 +53,13 @@ enum RingTarget {
 
     init(vectors: Bool) throws {
       fabric = try FuzzPlane(vectors: vectors)
-      sender = try HonestGuest.plain(transmit: 2048)
-      receiver = try HonestGuest.plain(transmit: 256)
+      sender = try HonestGuest.plain(transmit: 8192)
+      receivers = [try HonestGuest.plain(transmit: 256), try HonestGuest.plain(transmit: 256)]
+      call = try EventFD()
       // The sender first: its frame finds the receiver's buffers before others have taken them.
-      _ = try fabric.add(sender)
-      _ = try fabric.add(receiver)
+      _ = try fabric.add(sender, asks: .all)
+      _ = try fabric.add(receivers[0], receivers[1])
+      uplink = try fabric.addUplink()
       hostile = try fabric.plane.addPort(pairs: 1)
       regions = lengths.map { malloc($0)! }
       let mappings = zip(regions, lengths).map { base, length in
@@ -96,7 +103,8 @@ enum RingTarget {
           }
         }
         turn()
-        if let iotlb { answer(iotlb) }
+        if let iotlb { answer(iotlb, more) }
+        rest()
       } while !input.isEmpty && turns < 16 && writes < 128
       for index in 0..<2 {
         hold(fabric.plane.stopRing(index, of: hostile) != nil, "ring \(index) did not run")
@@ -119,7 +127,8 @@ enum RingTarget {
         size: size, descriptors: parts[0], avail: parts[1], used: parts[2], base: base,
         packed: packed, inOrder: flags & 4 != 0, eventIndex: flags & 8 != 0,
         indirect: flags & 16 != 0, mergeable: flags & 32 != 0, version1: flags & 64 != 0,
-        offloads: flags & 128 != 0 ? .all : .none, enabled: more & 0x80 == 0, kick: nil, call: nil)
+        offloads: flags & 128 != 0 ? .all : .none, enabled: more & 0x80 == 0, kick: nil,
+        call: call.descriptor)
     }
 
     /// Writes what the input says next; returns whether the worker is to turn.
@@ -155,14 +164,20 @@ enum RingTarget {
           access: access))
     }
 
-    /// As a front-end answers, a few bytes at a time, where there is something.
-    private func answer(_ iotlb: IOTLB) {
+    /// As a front-end answers, a few bytes at a time, where there is something; what it said long ago it takes back.
+    private func answer(_ iotlb: IOTLB, _ choice: UInt8) {
       for miss in fabric.plane.takeMisses(port: hostile).prefix(4) {
         guard miss.address < UInt64(lengths[0]) - 256 else { continue }
         let changed = iotlb.insert(
           Translation(
             address: miss.address, size: 256, user: user + miss.address, access: miss.access))
         if changed { fabric.plane.settle(iotlb) }
+      }
+      if turns % 4 == 3 {
+        // Not where the rings are.
+        let first = 0x700 + UInt64(choice) << 4
+        iotlb.remove(from: first, through: first + 0x1FF)
+        fabric.plane.settle(iotlb)
       }
     }
 
@@ -175,14 +190,36 @@ enum RingTarget {
         [UInt8](repeating: 0xFF, count: 6) + [2, 0, 0, 0, 0, 1, 0x88, 0xB5] + order
         + [UInt8](repeating: UInt8(truncatingIfNeeded: turns), count: 42 + Int(turns % 3) * 640)
       sender.send(frame)
+      let isLarge = turns % 3 == 1
+      if isLarge { sender.send(large.frame, header: large.header) }
       _ = fabric.plane.turn()
-      let received = receiver.receiveFrames()
-      hold(received.contains(frame), "an honest guest's frame did not arrive")
+      let received = receivers.map { $0.receiveFrames() }
+      // Each of the two is a flow, which comes by one queue pair; what else comes is the hostile guest's.
+      let (first, rest) = (received[0], received[1])
+      hold(first.contains(frame) || rest.contains(frame), "an honest guest's frame did not arrive")
+      if isLarge {
+        hold(
+          first.count { $0.count == 1502 } + rest.count { $0.count == 1502 } >= 3,
+          "an honest guest's segments did not arrive")
+      }
+      let frames = uplink.receiveFrames()
+      hold(frames.contains(frame), "an honest guest's frame did not go out")
       _ = sender.receive()
-      for guest in [sender, receiver] {
+      for guest in [sender] + receivers {
         let offences = guest.takeOffences()
         hold(offences.isEmpty, "\(offences)")
       }
+    }
+
+    /// As a worker that goes to sleep, and is woken.
+    private func rest() {
+      fabric.plane.state.withLock { state in
+        for queue in state.ports[hostile]?.queues ?? [] {
+          _ = queue.ring?.queue.requestKicks()
+          queue.ring?.queue.suppressKicks()
+        }
+      }
+      call.drain()
     }
   }
 }

@@ -7,6 +7,15 @@ struct Sent {
   let header: VirtioDriver.NetHeader
   let frame: [UInt8]
 
+  /// TCP over IPv4 to everybody, to be cut into segments.
+  static func tcp(payload: Int, segments: Int) -> Sent {
+    let packet = TestPacket(
+      to: .broadcast, from: .station(1), .ipv4(options: 0), .tcp(options: 0), length: payload)
+    return Sent(
+      header: packet.header(.segmented(size: segments)),
+      frame: packet.frame(.segmented(size: segments)))
+  }
+
   private var asksChecksum: Bool { header.flags & VirtioDriver.NetHeader.needsCsum != 0 }
   private var asksSegments: Bool { header.gsoType != 0 }
 
