@@ -73,12 +73,11 @@ extension Catalogue {
       let words = (0..<16).map {
         Mutator.Word.half(buffer.slice(4 * $0, 4), [0, .max, 0x1000, 0x0202_0202])
       }
-      let mutator = try Mutator(words, of: ring.guest.memory)
-      defer { mutator.stop() }
+      var mutator = Mutator(words, of: ring.guest.memory)
       let deadline = Deadline(milliseconds: 60)
       while !deadline.isOver {
-        ring.offer(batch: [[ForgedDescriptor(buffer)]])
-        _ = ring.awaitUsed(milliseconds: 20)
+        ring.offer([ForgedDescriptor(buffer)])
+        mutator.write { ring.isUsed }
         site.collect()
       }
     }

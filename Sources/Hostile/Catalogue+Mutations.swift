@@ -115,7 +115,7 @@ extension Catalogue {
     ]
   }
 
-  /// A case that offers a chain again and again while a thread writes words of it anew. Whatever arrives at the
+  /// A case that offers a chain again and again and meanwhile writes words of it anew. Whatever arrives at the
   /// witness was judged: its destination is the witness and its source the attacker, and its virtio-net header asks for
   /// nothing.
   ///
@@ -129,15 +129,15 @@ extension Catalogue {
     Case("\(name), \(packed ? "packed" : "split")", summary, signs: signs) { site in
       let ring = try site.ring(packed: packed, required)
       let (chain, words) = try setUp(site, ring)
-      // In turns, so that the words are other ones for the switch than when they were written.
-      let mutator = try Mutator(words, of: ring.guest.memory)
-      defer { mutator.stop() }
+      var mutator = Mutator(words, of: ring.guest.memory)
       let deadline = Deadline(milliseconds: 150)
       let addresses = Site.witness.bytes + Site.attacker.bytes
       var strange = 0
       while !deadline.isOver {
-        ring.offer(batch: [[ForgedDescriptor]](repeating: chain, count: 16))
-        _ = ring.awaitUsed(milliseconds: 20)
+        try Mutator.apart {
+          ring.offer(batch: [[ForgedDescriptor]](repeating: chain, count: 16))
+          mutator.write { ring.isUsed }
+        }
         while let received = site.witness.pairs[0].receiveWithHeader() {
           let header = received.header
           // The first frames that a bystander sent to an address not known yet come here too.
@@ -172,9 +172,12 @@ extension Catalogue {
           .half(table.slice(16 * slot + 8, 4), [2048, 13, .max, 0, 100]),
         ]
       }
-      let mutator = try Mutator(words, of: ring.guest.memory)
-      defer { mutator.stop() }
-      for _ in 0..<10 { site.sendFromWitness(ring.size / 4) }
+      var mutator = Mutator(words, of: ring.guest.memory)
+      for sequence in 0..<50 as Swift.Range<UInt64> {
+        for _ in 0..<8 { _ = site.enqueueFromWitness(sequence) }
+        site.witness.pairs[0].flush()
+        mutator.write { site.reclaimWitness() }
+      }
     }
   }
 }

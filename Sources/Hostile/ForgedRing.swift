@@ -119,13 +119,16 @@ public final class ForgedRing {
   /// Waits until the device has given back what was offered last; false when `milliseconds` were not enough.
   @discardableResult
   public func awaitUsed(milliseconds: Int = 2000) -> Bool {
-    Deadline.wait(milliseconds: milliseconds) {
-      withRing { ring in
-        if !isPacked { return ring.usedIndex == ring.availIndex }
-        guard let last else { return true }
-        let flags = ring.readPackedDescriptor(Int(last.index)).flags
-        return flags & PackedDescriptor.bothFlags == last.usedFlags
-      }
+    Deadline.wait(milliseconds: milliseconds) { isUsed }
+  }
+
+  /// Whether the device has given back what was offered last.
+  public var isUsed: Bool {
+    withRing { ring in
+      if !isPacked { return ring.usedIndex == ring.availIndex }
+      guard let last else { return true }
+      let flags = ring.readPackedDescriptor(Int(last.index)).flags
+      return flags & PackedDescriptor.bothFlags == last.usedFlags
     }
   }
 

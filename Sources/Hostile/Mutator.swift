@@ -2,50 +2,61 @@ internal import Linux
 internal import Synchronization
 internal import VirtioDriver
 
-/// A thread that writes words of a guest's memory anew, at full speed, each with one of its values after another.
-final class Mutator: Sendable {
-  /// A word of 4 or 8 bytes, and what is written there.
-  enum Word: Sendable {
+/// Words of a guest's memory that are written anew, at full speed, each with one of its values after another.
+///
+/// By whoever has just made buffers available, while the switch takes them: on a machine of two CPUs a thread of its
+/// own would run when nothing is under way.
+struct Mutator {
+  /// A word of 4 or 8 bytes, aligned to its length, and what is written there.
+  enum Word {
     case half(GuestBuffer, [UInt32])
     case whole(GuestBuffer, [UInt64])
   }
 
-  private let finish = Atomic<Bool>(false)
-  private let thread = Lock<Linux.Thread?>(nil)
+  private let words: [Word]
+  /// What the words lie in, kept mapped.
+  private let memory: GuestMemory
+  private var round = 0
 
-  /// - Parameters:
-  ///   - words: aligned to their lengths.
-  ///   - memory: what they lie in; kept for as long as the thread runs.
-  init(_ words: [Word], of memory: GuestMemory) throws(SystemError) {
-    let started = try Linux.Thread(name: "mutator") { [self] in
-      var round = 0
-      while !finish.load(ordering: .relaxed) {
-        // Words change by turns and together: every combination comes.
-        for (index, word) in words.enumerated() {
-          let choice = round &>> (index & 3)
-          // SAFETY: the buffer is four or eight bytes of the memory, which the closure keeps mapped; an atomic
-          // integer is laid out as the integer.
-          switch word {
-          case .half(let place, let values):
-            unsafe place.pointer.assumingMemoryBound(to: Atomic<UInt32>.self).pointee
-              .store(values[choice % values.count], ordering: .relaxed)
-          case .whole(let place, let values):
-            unsafe place.pointer.assumingMemoryBound(to: Atomic<UInt64>.self).pointee
-              .store(values[choice % values.count], ordering: .relaxed)
-          }
-        }
-        round &+= 1
-      }
-      withExtendedLifetime(memory) {}
-    }
-    thread.withLock { $0 = started }
+  init(_ words: [Word], of memory: GuestMemory) {
+    self.words = words
+    self.memory = memory
   }
 
-  func stop() {
-    finish.store(true, ordering: .relaxed)
-    thread.withLock { thread in
-      defer { thread = nil }
-      return thread
-    }?.join()
+  /// Does what `body` does, on other CPUs than the first where there are any: that is the worker's, and what is
+  /// written by turns with its reading is never written between two of its looks.
+  static func apart<Result>(_ body: () throws -> Result) throws -> Result {
+    let cpus = Affinity.current
+    let others = cpus.filter { $0 != 0 }
+    if !others.isEmpty { try Affinity.confine(to: others) }
+    defer { try? Affinity.confine(to: cpus) }
+    return try body()
+  }
+
+  /// Writes until `condition` holds, but no more than some milliseconds; looks at it seldom.
+  mutating func write(until condition: () -> Bool) {
+    let deadline = Deadline(milliseconds: 5)
+    repeat {
+      // An odd number: what the words are left as changes too.
+      for _ in 0..<(256 / words.count | 1) { writeOnce() }
+    } while !condition() && !deadline.isOver
+  }
+
+  /// Words change by turns and together: every combination comes.
+  private mutating func writeOnce() {
+    for index in words.indices {
+      let choice = round &>> (index & 3)
+      // SAFETY: the place is four or eight bytes of the memory, which this keeps mapped; an atomic integer is laid
+      // out as the integer.
+      switch words[index] {
+      case .half(let place, let values):
+        unsafe place.pointer.assumingMemoryBound(to: Atomic<UInt32>.self).pointee
+          .store(values[choice % values.count], ordering: .relaxed)
+      case .whole(let place, let values):
+        unsafe place.pointer.assumingMemoryBound(to: Atomic<UInt64>.self).pointee
+          .store(values[choice % values.count], ordering: .relaxed)
+      }
+    }
+    round &+= 1
   }
 }

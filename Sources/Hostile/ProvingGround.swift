@@ -8,8 +8,9 @@ public final class ProvingGround {
   public let subject: Subject
   private var bystanders: Bystanders
   private var witness: GuestPort
-  /// What the switch held when everybody had attached, and the attacked socket had been used once.
-  private var first: ProcessUsage?
+  /// What the switch held when everybody had attached and the attacked socket had been used once: it may hold no more
+  /// after any case, however many there were.
+  private var held: ProcessUsage?
 
   /// - Parameter subject: no other `ProvingGround` may use it.
   public init(_ subject: Subject) throws {
@@ -42,7 +43,13 @@ public final class ProvingGround {
       throw SubjectError(description: "\(subject.plan.name): \(problems.joined(separator: "; "))")
     }
     awaitDisconnection()
-    first = ProcessUsage(of: subject.pid)
+    // The port is free before the last of what its session held is.
+    _ = Deadline.wait(milliseconds: subject.plan.patience) {
+      let before = held
+      held = ProcessUsage(of: subject.pid)
+      for _ in 0..<20 { Deadline.pause() }
+      return before == held
+    }
   }
 
   private func rebuild() throws {
@@ -64,7 +71,6 @@ public final class ProvingGround {
     let start = ContinuousClock.now
     var verdict = Verdict(name: entry.name)
     let patience = subject.plan.patience
-    let before = ProcessUsage(of: subject.pid)
     let portBefore = subject.port
     let readingBefore = bystanders.reading
     bystanders.forgetPauses()
@@ -102,7 +108,7 @@ public final class ProvingGround {
       judgeBystanders(&verdict)
       verdict.problems += freshFrontEnd()
       awaitDisconnection()
-      if let before { verdict.problems += leaks(since: before) }
+      verdict.problems += leaks()
       if !subject.isAlive { verdict.problems = ["dies: \(subject.end)"] }
     }
     if !verdict.passed, needsRestart { try rebuild() }
@@ -206,20 +212,16 @@ public final class ProvingGround {
     }
   }
 
-  private func leaks(since before: ProcessUsage) -> [String] {
+  /// What the switch holds beyond what it may, in words; it is held to that only once.
+  private func leaks() -> [String] {
+    guard let held else { return [] }
     var excess: [String] = []
     _ = Deadline.wait(milliseconds: subject.plan.patience) {
-      excess = ProcessUsage(of: subject.pid)?.excess(over: before) ?? []
+      excess = ProcessUsage(of: subject.pid)?.excess(over: held) ?? []
       return excess.isEmpty || !subject.isAlive
     }
+    if !excess.isEmpty { self.held = ProcessUsage(of: subject.pid) }
     return excess.map { "leaks \($0)" }
-  }
-
-  /// What the switch holds now beyond what it held before the first case, in words: each case is allowed some for
-  /// the allocator, all together are allowed no more.
-  public func excess() -> [String] {
-    guard let first else { return [] }
-    return leaks(since: first)
   }
 
   /// What the switch did to the bystanders against the specification, in words. Nothing can be tried afterwards.

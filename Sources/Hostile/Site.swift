@@ -98,16 +98,28 @@ public final class Site {
   /// Sends frames from the witness to the attacker, as many as its transmitq takes at a time, until `count` were
   /// taken or the switch takes no more of them.
   public func sendFromWitness(_ count: Int, length: Int = 200) {
-    for sequence in 0..<count {
-      let frame = TestFrame.make(
-        to: Site.attacker, from: Site.witness, stream: Site.witnessStream,
-        sequence: UInt64(sequence), length: length)
-      guard (try? witness.pairs[0].send(frame, milliseconds: patience)) == true else { return }
+    for sequence in 0..<UInt64(count) {
+      let sent = Deadline.wait(milliseconds: patience) {
+        enqueueFromWitness(sequence, length: length)
+      }
+      witness.pairs[0].flush()
+      if !sent { return }
     }
-    _ = Deadline.wait(milliseconds: patience) {
-      witness.pairs[0].reclaim()
-      return witness.pairs[0].transmitq.outstanding == 0
-    }
+    _ = Deadline.wait(milliseconds: patience) { reclaimWitness() }
+  }
+
+  /// Puts a frame to the attacker into the witness's transmitq; false when it is full.
+  func enqueueFromWitness(_ sequence: UInt64, length: Int = 200) -> Bool {
+    witness.pairs[0].enqueue(
+      TestFrame.make(
+        to: Site.attacker, from: Site.witness, stream: Site.witnessStream, sequence: sequence,
+        length: length))
+  }
+
+  /// Whether the switch has taken all that the witness has sent.
+  func reclaimWitness() -> Bool {
+    witness.pairs[0].reclaim()
+    return witness.pairs[0].transmitq.outstanding == 0
   }
 
   /// Takes what has come to the witness.

@@ -102,7 +102,7 @@ struct SwivelHostile: ParsableCommand {
       let pause = String(format: "%.1f ms", 1000 * verdict.bystanders.longestPause)
       note("\(subject.plan.name): \(entry.name): \(verdict.text) (\(pause))")
     }
-    column.remarks = ground.excess() + ground.finish()
+    column.remarks = ground.finish()
     for remark in column.remarks { note("\(subject.plan.name): all cases together: \(remark)") }
     return column
   }
