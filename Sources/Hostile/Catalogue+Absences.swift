@@ -70,7 +70,8 @@ extension Catalogue {
     Case(name, summary, .nothing) { site in
       let ring = try site.ring(packed: false)
       let buffer = try site.buffer(in: ring.guest, length: 256)
-      let words = (0..<16).map {
+      // But for the frame's addresses: it must not go to everybody.
+      let words = [0, 1, 2, 7, 8, 9, 10, 11, 12].map {
         Mutator.Word.half(buffer.slice(4 * $0, 4), [0, .max, 0x1000, 0x0202_0202])
       }
       var mutator = Mutator(words, of: ring.guest.memory)
