@@ -21,6 +21,8 @@ public struct Configuration: Sendable, Equatable {
     public var entries = 16384
     /// Seconds of silence after which an address is forgotten.
     public var age = 300
+    /// Most addresses of a vhost-user port that says nothing else.
+    public var perPort = 1024
   }
 
   public var control = ControlSocket(path: defaultControlSocket)

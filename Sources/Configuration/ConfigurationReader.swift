@@ -24,13 +24,16 @@ struct ConfigurationReader {
       if let cpus = workers["cpus"] { configuration.workers.cpus = self.cpus(cpus) }
       configuration.workers.poll = choice(workers, "poll") ?? .adaptive
     }
-    if let table = section(top, "mac-table", ["entries", "age"]) {
+    if let table = section(top, "mac-table", ["entries", "age", "per-port"]) {
       // Up to 16 Mi addresses: the table takes 8 bytes for each.
       if let entries = integer(table, "entries", in: 16...(1 << 24)) {
         configuration.macTable.entries = entries
       }
       if let age = table["age"], let seconds = duration(age, "mac-table.age") {
         configuration.macTable.age = seconds
+      }
+      if let most = integer(table, "per-port", in: 1...(1 << 24)) {
+        configuration.macTable.perPort = most
       }
     }
     if let ports = top["ports"] {
@@ -130,7 +133,8 @@ struct ConfigurationReader {
   private mutating func port(_ fields: YAMLMapping) -> PortRequest? {
     let before = problems.count
     var port = PortRequest(
-      name: required(fields, "name") ?? "", mtu: integer(fields, "mtu", in: nil))
+      name: required(fields, "name") ?? "", mtu: integer(fields, "mtu", in: nil),
+      macs: integer(fields, "macs", in: nil))
     if let node = fields["vhost-user"],
       let vhost = mapping(node, "vhost-user", keys: PortRequest.vhostUserKeys)
     {

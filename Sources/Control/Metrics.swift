@@ -55,7 +55,15 @@ struct Metrics {
     let events = [
       ("learned", "Addresses learned.", table.learned),
       ("moved", "Addresses that changed their port.", table.moved),
-      ("evicted", "Addresses pushed out by newer ones.", table.evicted),
+      ("limited", "Addresses that went because their port had its limit.", table.limited),
+      (
+        "evicted", "Addresses that went because the table had no room for a newer one.",
+        table.evicted
+      ),
+      (
+        "deferred", "Frames whose source address was not looked at, as too many before were new.",
+        table.deferred
+      ),
       ("aged", "Addresses removed because they were silent for too long.", table.aged),
     ]
     for (name, help, value) in events {
@@ -76,6 +84,24 @@ struct Metrics {
     }
     family("swivel_port_macs", "gauge", "Addresses learned on the port.") {
       ports.map { ([("port", $0.name)], "\($0.macs)") }
+    }
+    family("swivel_port_mac_limit", "gauge", "Most addresses of a port that has a limit.") {
+      ports.compactMap { port in port.macLimit.map { ([("port", port.name)], "\($0)") } }
+    }
+    let counters: [(String, String, KeyPath<LearningCounters, UInt64>)] = [
+      ("learned", "Addresses of the port that were not known.", \.learned),
+      ("moved", "Addresses of the port that were known on another.", \.moved),
+      ("limited", "Addresses of the port that went because it had its limit.", \.limited),
+      ("evicted", "Addresses of any port that went to make room for this one's.", \.evicted),
+      (
+        "deferred", "Frames whose source address was not looked at, as too many before were new.",
+        \.deferred
+      ),
+    ]
+    for (name, help, path) in counters {
+      family("swivel_port_macs_\(name)_total", "counter", help) {
+        ports.map { ([("port", $0.name)], "\($0.learning[keyPath: path])") }
+      }
     }
   }
 

@@ -104,7 +104,9 @@ extension PortRequest {
       throw ServiceError(.invalid, "the body is not JSON" + PortRequest.detail(of: body))
     }
     let top = try JSONObject(value, place: "the port", keys: PortRequest.keys)
-    self.init(name: try top.requiredString("name"), mtu: try top.int("mtu"))
+    self.init(
+      name: try top.requiredString("name"), mtu: try top.int("mtu"),
+      macs: try top.int("macs"))
     if let value = top.value("vhost-user") {
       let object = try JSONObject(value, place: "vhost-user", keys: PortRequest.vhostUserKeys)
       var request = VhostUserRequest(path: try object.requiredString("path"))

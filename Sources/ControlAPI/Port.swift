@@ -25,6 +25,9 @@ public struct Port: Codable, Sendable, Equatable {
   public var guestNode: Int?
   /// Addresses learned on this port.
   public var macs: Int
+  /// Most addresses that may be learned on it; `nil`: as many as the table has room for.
+  public var macLimit: Int?
+  public var learning: LearningCounters
   public var vhostUser: VhostUserStatus?
   public var tap: TapStatus?
   /// Sum over the transmitqs: what came in from this port.
@@ -35,7 +38,8 @@ public struct Port: Codable, Sendable, Equatable {
 
   public init(
     name: String, kind: PortKind, state: PortState, explanation: String, lastError: String? = nil,
-    mtu: Int? = nil, guestNode: Int? = nil, macs: Int = 0, vhostUser: VhostUserStatus? = nil,
+    mtu: Int? = nil, guestNode: Int? = nil, macs: Int = 0, macLimit: Int? = nil,
+    learning: LearningCounters = LearningCounters(), vhostUser: VhostUserStatus? = nil,
     tap: TapStatus? = nil, received: Counters = Counters(), sent: Counters = Counters(),
     queues: [Queue] = []
   ) {
@@ -47,6 +51,8 @@ public struct Port: Codable, Sendable, Equatable {
     self.mtu = mtu
     self.guestNode = guestNode
     self.macs = macs
+    self.macLimit = macLimit
+    self.learning = learning
     self.vhostUser = vhostUser
     self.tap = tap
     self.received = received

@@ -7,21 +7,27 @@ public struct PortRequest: Codable, Sendable, Equatable {
   public var tap: TapRequest?
   /// Largest payload after the Ethernet header, 68 to 65535 bytes; `nil`: whatever both sides can.
   public var mtu: Int?
+  /// Most addresses that may be learned on the port, 1 to 16777216; `nil`: of a vhost-user port what the switch was
+  /// configured with, of a TAP as many as there is room for.
+  public var macs: Int?
 
   enum CodingKeys: String, CodingKey {
     case name
     case vhostUser = "vhost-user"
     case tap
     case mtu
+    case macs
   }
 
   public init(
-    name: String, vhostUser: VhostUserRequest? = nil, tap: TapRequest? = nil, mtu: Int? = nil
+    name: String, vhostUser: VhostUserRequest? = nil, tap: TapRequest? = nil, mtu: Int? = nil,
+    macs: Int? = nil
   ) {
     self.name = name
     self.vhostUser = vhostUser
     self.tap = tap
     self.mtu = mtu
+    self.macs = macs
   }
 }
 

@@ -47,7 +47,32 @@ public struct Worker: Codable, Sendable, Equatable {
   }
 }
 
-/// The MAC table's own figures.
+/// What a port's frames have taught the MAC table since the port was made.
+public struct LearningCounters: Codable, Sendable, Equatable {
+  /// Addresses that were not known.
+  public var learned: UInt64
+  /// Addresses that were known on another port.
+  public var moved: UInt64
+  /// Addresses that went because the port had its limit, and one came.
+  public var limited: UInt64
+  /// Addresses, of any port, that went because the table had no room for one of these.
+  public var evicted: UInt64
+  /// Frames whose source addresses were not looked at, as too many before them were new; they went their way.
+  public var deferred: UInt64
+
+  public init(
+    learned: UInt64 = 0, moved: UInt64 = 0, limited: UInt64 = 0, evicted: UInt64 = 0,
+    deferred: UInt64 = 0
+  ) {
+    self.learned = learned
+    self.moved = moved
+    self.limited = limited
+    self.evicted = evicted
+    self.deferred = deferred
+  }
+}
+
+/// The MAC table's own figures; those that ports have too are sums over all there are or have been.
 public struct MACTableStats: Codable, Sendable, Equatable {
   /// Addresses the table has room for.
   public var capacity: Int
@@ -55,20 +80,26 @@ public struct MACTableStats: Codable, Sendable, Equatable {
   public var learned: UInt64
   /// Addresses that changed their port.
   public var moved: UInt64
-  /// Addresses pushed out by newer ones.
+  /// Addresses that went because their port had its limit.
+  public var limited: UInt64
+  /// Addresses that went because the table had no room for a newer one.
   public var evicted: UInt64
+  /// Frames whose source addresses were not looked at, as too many before them were new.
+  public var deferred: UInt64
   /// Addresses removed because they were silent for too long.
   public var aged: UInt64
 
   public init(
-    capacity: Int, entries: Int = 0, learned: UInt64 = 0, moved: UInt64 = 0, evicted: UInt64 = 0,
-    aged: UInt64 = 0
+    capacity: Int, entries: Int = 0, learned: UInt64 = 0, moved: UInt64 = 0, limited: UInt64 = 0,
+    evicted: UInt64 = 0, deferred: UInt64 = 0, aged: UInt64 = 0
   ) {
     self.capacity = capacity
     self.entries = entries
     self.learned = learned
     self.moved = moved
+    self.limited = limited
     self.evicted = evicted
+    self.deferred = deferred
     self.aged = aged
   }
 }

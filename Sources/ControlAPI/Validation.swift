@@ -14,7 +14,7 @@ public struct RequestFault: Sendable, Equatable {
 /// socket ask here, so that neither accepts what the other refuses.
 extension PortRequest {
   /// The keys of a port, of its `vhost-user` and of its `tap`, in the order that messages list them.
-  public static let keys = ["name", "vhost-user", "tap", "mtu"]
+  public static let keys = ["name", "vhost-user", "tap", "mtu", "macs"]
   public static let vhostUserKeys = ["path", "mode", "queues", "owner", "group", "permissions"]
   public static let tapKeys = ["device", "queues"]
 
@@ -46,6 +46,10 @@ extension PortRequest {
     }
     if let mtu, !(68...65535).contains(mtu) {
       faults.append(RequestFault(["mtu"], "mtu must be 68 to 65535 bytes, not \(mtu)"))
+    }
+    if let macs, !(1...(1 << 24)).contains(macs) {
+      faults.append(
+        RequestFault(["macs"], "macs must be 1 to \(1 << 24) addresses, not \(macs)"))
     }
     return faults
   }

@@ -5,9 +5,16 @@ extension Dataplane {
   // ---- The MAC table ----
 
   /// Records an address as if a frame from it had come in (vhost-user: SEND_RARP).
-  public func learn(_ mac: MACAddress, port: Int) {
+  public func learn(_ mac: MACAddress, port number: Int) {
     guard mac.isValidSource else { return }
-    table.learn(mac, port: port)
+    state.withLock { state in
+      guard let port = port(number, state) else { return }
+      let learned = table.enter(mac, port: number, now: table.now, nil, port.roll)
+      if learned.has(.learned) { port.learned.learned += 1 }
+      if learned.has(.moved) { port.learned.moved += 1 }
+      if learned.has(.limited) { port.learned.limited += 1 }
+      if learned.has(.evicted) { port.learned.evicted += 1 }
+    }
   }
 
   /// Lets one thirty-second of an address's lifetime pass; returns how many addresses it ended.
@@ -30,14 +37,22 @@ extension Dataplane {
   public func addresses() -> [(mac: MACAddress, port: Int, age: Int)] { table.entries() }
 
   public var addressCounts: AddressCounts {
-    let aged = state.withLock { $0.aged }
-    return AddressCounts(
-      capacity: table.capacity, learned: sum(.learned), moved: sum(.moved), evicted: sum(.evicted),
-      aged: aged)
+    state.withLock { state in
+      AddressCounts(
+        capacity: table.capacity,
+        learning: state.ports.reduce(into: state.departed.learning) { sum, port in
+          if let port { sum += port.learning }
+        }, aged: state.aged)
+    }
   }
 
-  private func sum(_ count: WorkerState.Count) -> UInt64 {
-    workers.reduce(0) { $0 &+ $1.state.load(count) }
+  /// Most addresses of a port, if there is a limit, and what was learned on it since it was made; nothing when there
+  /// is no such port.
+  public func learning(port number: Int) -> (limit: Int?, counts: LearningCounts) {
+    state.withLock { state in
+      let port = port(number, state)
+      return (port?.roll?.limit, port?.learning ?? LearningCounts())
+    }
   }
 
   // ---- Readings ----
@@ -53,7 +68,7 @@ extension Dataplane {
   /// Sums over the queues of all ports that are or have been, each port counted exactly once.
   public var totals: (transmitq: CounterSample, receiveq: CounterSample) {
     state.withLock { state in
-      var sums = state.departed
+      var sums = (transmitq: state.departed.transmitq, receiveq: state.departed.receiveq)
       for port in state.ports {
         for (index, queue) in (port?.queues ?? []).enumerated() {
           if index % 2 == 0 {

@@ -57,7 +57,9 @@ public import Linux
   struct State: ~Copyable {
     var ports: [PortRecord?] = []
     /// Counts of ports that are gone, so that sums never shrink.
-    var departed = (transmitq: CounterSample(), receiveq: CounterSample())
+    var departed = (
+      transmitq: CounterSample(), receiveq: CounterSample(), learning: LearningCounts()
+    )
     var aged: UInt64 = 0
     var stopped = false
   }
@@ -103,25 +105,31 @@ public import Linux
   // ---- Ports ----
 
   /// Adds a port for a guest with up to `pairs` queue pairs; returns its number.
-  public func addPort(pairs: Int) throws -> Int {
-    try addPort(pairs: pairs, tap: nil)
+  ///
+  /// - Parameter addresses: most that may be learned on it at a time; `nil`: as many as there is room for.
+  public func addPort(pairs: Int, addresses: Int? = nil) throws -> Int {
+    try addPort(pairs: pairs, tap: nil, addresses: addresses)
   }
 
   /// Adds an uplink: one queue pair for each TAP descriptor, polled by the worker of the same place in
   /// `workers`.
   ///
-  /// - Parameter offloads: what the kernel takes over of the frames written.
+  /// - Parameters:
+  ///   - offloads: what the kernel takes over of the frames written.
+  ///   - addresses: as of a guest's port.
   public func addPort(
-    tap descriptors: [OwnedFD], headerSize: Int, offloads: Offloads, workers: [Int]
+    tap descriptors: [OwnedFD], headerSize: Int, offloads: Offloads, workers: [Int],
+    addresses: Int? = nil
   ) throws -> Int {
     precondition(descriptors.count == workers.count)
     return try addPort(
       pairs: descriptors.count,
       tap: .init(
-        descriptors: descriptors, headerSize: headerSize, offloads: offloads, workers: workers))
+        descriptors: descriptors, headerSize: headerSize, offloads: offloads, workers: workers),
+      addresses: addresses)
   }
 
-  private func addPort(pairs: Int, tap: PortRecord.Tap?) throws -> Int {
+  private func addPort(pairs: Int, tap: PortRecord.Tap?, addresses: Int?) throws -> Int {
     precondition((1...FlowTable.maximumPairs).contains(pairs))
     return try state.withLock { state in
       let number = state.ports.firstIndex { $0 == nil } ?? state.ports.count
@@ -140,8 +148,15 @@ public import Linux
       }
       let flows =
         pairs > 1 ? unsafe FlowTable(try arena.allocate(bytes: FlowTable.byteCount)) : nil
+      // A table that has no room for more needs no roll.
+      let limit = addresses.flatMap { $0 < table.capacity ? $0 : nil }
+      let roll = try limit.map { limit in
+        unsafe AddressRoll(
+          try arena.allocate(bytes: AddressRoll.byteCount(limit: limit)), limit: limit)
+      }
       if number == state.ports.count { state.ports.append(nil) }
-      state.ports[number] = PortRecord(pairs: pairs, queues: queues, tap: tap, flows: flows)
+      state.ports[number] = PortRecord(
+        pairs: pairs, queues: queues, tap: tap, flows: flows, roll: roll)
       if tap != nil { publish(&state) }
       return number
     }
@@ -165,6 +180,7 @@ public import Linux
       for ring in rings { free(ring) }
       // Only now can no worker learn on it any more; the number may be given to another port.
       _ = table.flush(port: number)
+      state.departed.learning += port.learning
       for (index, queue) in port.queues.enumerated() {
         let sample = queue.counters.sample
         if index % 2 == 0 {
@@ -176,6 +192,9 @@ public import Linux
       }
       if let flows = port.flows {
         unsafe arena.deallocate(flows.address, bytes: FlowTable.byteCount)
+      }
+      if let roll = port.roll {
+        unsafe arena.deallocate(roll.address, bytes: AddressRoll.byteCount(limit: roll.limit))
       }
     }
   }

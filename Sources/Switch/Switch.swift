@@ -19,6 +19,8 @@ public final class Switch: SwitchService {
     public var macEntries: Int
     /// Seconds of silence after which an address is forgotten.
     public var macAge: Double
+    /// Most addresses of a vhost-user port that says nothing else.
+    public var macsPerPort: Int
     public var hugepages: Bool
     public var topology: Topology
 
@@ -27,13 +29,15 @@ public final class Switch: SwitchService {
 
     public init(
       cpus: [Int], pinned: Bool = true, busy: Bool = false, macEntries: Int = 16384,
-      macAge: Double = 300, hugepages: Bool = true, topology: Topology = NUMA.topology()
+      macAge: Double = 300, macsPerPort: Int = 1024, hugepages: Bool = true,
+      topology: Topology = NUMA.topology()
     ) {
       self.cpus = cpus
       self.pinned = pinned
       self.busy = busy
       self.macEntries = macEntries
       self.macAge = macAge
+      self.macsPerPort = macsPerPort
       self.hugepages = hugepages
       self.topology = topology
     }
@@ -223,8 +227,9 @@ public final class Switch: SwitchService {
       received: Counters(totals.transmitq), sent: Counters(totals.receiveq),
       macTable: MACTableStats(
         capacity: addresses.capacity, entries: macs.values.reduce(0, +),
-        learned: addresses.learned, moved: addresses.moved, evicted: addresses.evicted,
-        aged: addresses.aged),
+        learned: addresses.learning.learned, moved: addresses.learning.moved,
+        limited: addresses.learning.limited, evicted: addresses.learning.evicted,
+        deferred: addresses.learning.deferred, aged: addresses.aged),
       ports: ports.map {
         PortStats(name: $0.name, state: $0.state, received: $0.received, sent: $0.sent)
       })

@@ -18,6 +18,14 @@ protocol SwitchPort: AnyObject, Sendable {
   func inspect()
 }
 
+extension LearningCounters {
+  init(_ counts: LearningCounts) {
+    self.init(
+      learned: counts.learned, moved: counts.moved, limited: counts.limited,
+      evicted: counts.evicted, deferred: counts.deferred)
+  }
+}
+
 extension Counters {
   init(_ sample: CounterSample) {
     self.init(

@@ -33,7 +33,7 @@ final class TapPort: SwitchPort {
       number = try parent.dataplane.addPort(
         tap: device.queues, headerSize: TapDevice.headerSize,
         offloads: device.segmentsDatagrams ? .all : .tcp,
-        workers: workers)
+        workers: workers, addresses: request.macs)
     } catch {
       parent.release(workers)
       throw error
@@ -94,6 +94,9 @@ final class TapPort: SwitchPort {
           worker: worker, workerNode: worker.map(parent.node(ofWorker:)), counters: counters))
     }
     port.macs = macs[number] ?? 0
+    let addresses = parent.dataplane.learning(port: number)
+    port.macLimit = addresses.limit
+    port.learning = LearningCounters(addresses.counts)
     return port
   }
 }

@@ -6,10 +6,12 @@ internal import VhostUser
 extension VhostPort {
   func snapshot(macs: [Int: Int]) -> Port {
     let status = status.read { $0 }
+    let addresses = addresses
     var port = Port(
       name: request.name, kind: .vhostUser, state: .waiting, explanation: "",
       lastError: status.lastError, mtu: status.mtu ?? request.mtu, guestNode: status.guestNode,
-      macs: macs[number] ?? 0,
+      macs: macs[number] ?? 0, macLimit: addresses.limit,
+      learning: LearningCounters(addresses.counts),
       vhostUser: VhostUserStatus(
         path: path, mode: mode, queuePairs: pairs, frontEndPID: status.pid,
         connections: status.connections, features: status.features.names,

@@ -35,7 +35,8 @@ final class VhostPort: SwitchPort {
     } else {
       listener = Lock(nil)
     }
-    number = try parent.dataplane.addPort(pairs: pairs)
+    number = try parent.dataplane.addPort(
+      pairs: pairs, addresses: request.macs ?? parent.configuration.macsPerPort)
     status = PortStatus(queues: 2 * pairs)
     if let mtu = request.mtu { parent.dataplane.setMTU(mtu, port: number) }
   }
@@ -176,6 +177,11 @@ final class VhostPort: SwitchPort {
   }
 
   // ---- Readings ----
+
+  /// Most addresses of the port, and what was learned on it.
+  var addresses: (limit: Int?, counts: LearningCounts) {
+    parent.dataplane.learning(port: number)
+  }
 
   func sample(of queue: Int) -> CounterSample {
     parent.dataplane.counters(port: number, queue: queue) ?? CounterSample()

@@ -129,6 +129,7 @@ extension Lane {
     let count = min(min(limit, idleCount), min(Lane.burst, mask &+ 1 &- idleFirst))
     if count <= 0 || flowCount == 0 { return 0 }
     writeHeaders(count, stamp: stamp, step: step)
+    if inventedSources > 0 { inventSources(count) }
     if let verifier { fill(count, stamp: stamp, verifier) }
     counts.sentFrames &+= UInt64(truncatingIfNeeded: count)
     counts.sentBytes &+= UInt64(
@@ -163,6 +164,23 @@ extension Lane {
     }
     nextFlow = flow
     sequence &+= UInt64(truncatingIfNeeded: count)
+  }
+
+  /// Gives each of the next `count` frames a source address that none of the last `inventedSources` had.
+  @inline(never)
+  private func inventSources(_ count: Int) {
+    // `writeHeaders` has counted them already.
+    var number = UInt32(
+      truncatingIfNeeded: (sequence &- UInt64(truncatingIfNeeded: count))
+        % UInt64(truncatingIfNeeded: inventedSources))
+    for index in 0..<count {
+      // SAFETY: as above. The last four bytes of a station's address are its number.
+      let frame = unsafe transmitFrames + Int(idle[idleFirst &+ index]) &* transmitStride
+      unsafe frame.storeBytes(
+        of: (number | 0x4000_0000).bigEndian, toByteOffset: 8, as: UInt32.self)
+      number &+= 1
+      if number == inventedSources { number = 0 }
+    }
   }
 
   /// Writes all behind the stamps of the next `count` frames.

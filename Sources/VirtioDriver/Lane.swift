@@ -99,6 +99,8 @@ public import Linux
   let flows: UnsafeMutablePointer<SIMD2<UInt64>>
   public internal(set) var flowCount = 0
   var nextFlow = 0
+  /// Not 0: the source address of each frame is another one, of so many, and that of its flow is not used.
+  public var inventedSources: UInt32 = 0
   /// The number of the next frame.
   var sequence: UInt64 = 0
   /// Frames sent in this run of the generator.

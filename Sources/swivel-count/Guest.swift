@@ -14,6 +14,8 @@ final class Guest {
   private(set) var transmitq: DriverRing
   /// Transmit buffers that the guest holds, the longest idle one first.
   private var idle: [UInt16] = []
+  /// Writes a new source address into a transmit buffer; `nil`: they stay as they are.
+  private var invent: ((UInt16) -> Void)?
 
   /// - Parameters:
   ///   - number: of the guest; guests 0 and 1 send to each other, 2 and 3, and so on.
@@ -69,6 +71,16 @@ final class Guest {
         UInt16(head), pieces.map(\.segment), indirect: workload.layout == .indirect)
       idle.append(UInt16(head))
     }
+    if workload.inventsSources, number == 0 {
+      var invented = 0
+      invent = { head in
+        // Of each burst one speaks the truth, so that the guest stays known.
+        let address: EthernetAddress =
+          invented % workload.burst == 0 ? Guest.address(0, 0) : .station(1 << 20 + invented)
+        transmit.write(address.bytes, at: Int(head) * stride + Guest.headerLength + 6)
+        invented += 1
+      }
+    }
   }
 
   /// A frame that asks for an offload, if those of the workload do.
@@ -117,6 +129,7 @@ final class Guest {
 
   /// Makes `count` frames available.
   func send(_ count: Int) {
+    if let invent { idle.prefix(count).forEach(invent) }
     transmitq.repost(idle.span, count: count)
     transmitq.publish()
     idle.removeFirst(count)

@@ -38,6 +38,8 @@ struct Workload {
   var pairs = [1]
   /// One port sends, to all others; else each of two sends to the other.
   var floods = false
+  /// Every frame of the first port but one of each burst has a source address that nobody has heard of.
+  var inventsSources = false
 
   func pairs(of port: Int) -> Int { pairs[port % pairs.count] }
 
@@ -57,6 +59,7 @@ struct Workload {
     Workload("split-not-mergeable") { $0.mergeable = false },
     Workload("split-in-order") { $0.inOrder = true },
     Workload("split-64-addresses") { $0.addresses = 64 },
+    Workload("split-new-sources") { $0.inventsSources = true },
     Workload("split-1514-bytes") { $0.length = 1514 },
     Workload("split-flood-to-8") {
       $0.floods = true

@@ -27,8 +27,8 @@ struct PortAddCommand: ParsableCommand {
     commandName: "add", abstract: "Add a port.",
     usage: """
       swivel port add NAME --vhost-user PATH [--mode MODE] [--queues N] [--owner USER] \
-      [--group GROUP] [--permissions OCTAL] [--mtu BYTES]
-      swivel port add NAME --tap DEVICE [--queues N] [--mtu BYTES]
+      [--group GROUP] [--permissions OCTAL] [--mtu BYTES] [--macs N]
+      swivel port add NAME --tap DEVICE [--queues N] [--mtu BYTES] [--macs N]
       """)
 
   @Argument(help: "The port's name: 1 to 64 characters of A-Z a-z 0-9 . _ -") var name: String
@@ -51,6 +51,11 @@ struct PortAddCommand: ParsableCommand {
   var permissions: String?
   @Option(help: ArgumentHelp("Largest payload, 68 to 65535.", valueName: "bytes"))
   var mtu: Int?
+  @Option(
+    help: ArgumentHelp(
+      "Most addresses learned on it. Default: the daemon's (vhost-user), no limit (TAP).",
+      valueName: "n"))
+  var macs: Int?
   @OptionGroup var common: CommonOptions
 
   private static func mode(_ text: String) throws -> SocketMode {
@@ -69,7 +74,7 @@ struct PortAddCommand: ParsableCommand {
   }
 
   func request() throws -> PortRequest {
-    var request = PortRequest(name: name, mtu: mtu)
+    var request = PortRequest(name: name, mtu: mtu, macs: macs)
     if let vhostUser {
       request.vhostUser = VhostUserRequest(
         path: vhostUser, mode: mode, queues: queues, owner: owner, group: group,

@@ -34,13 +34,23 @@ enum PortDescription {
     }
     if let mtu = port.mtu { facts.append(("MTU", "\(mtu) bytes")) }
     if let node = port.guestNode { facts.append(("guest's NUMA node", "\(node)")) }
-    facts.append(("addresses", Figures.grouped(port.macs)))
+    let limit = port.macLimit.map { " of at most \(Figures.grouped($0))" } ?? ""
+    facts.append(("addresses", Figures.grouped(port.macs) + limit))
+    facts.append(("learning", learning(port.learning)))
     facts.append(("in", total(port.received)))
     facts.append(("out", total(port.sent)))
     let width = facts.map { $0.0.count }.max() ?? 0
     return facts.map { name, value in
       "  \(name)\(String(repeating: " ", count: width - name.count))  \(value)\n"
     }.joined()
+  }
+
+  private static func learning(_ counters: LearningCounters) -> String {
+    [
+      (counters.learned, "learned"), (counters.moved, "moved here"),
+      (counters.limited, "gone by the limit"), (counters.evicted, "evicted for these"),
+      (counters.deferred, "frames not learned from"),
+    ].map { "\(Figures.grouped($0)) \($1)" }.joined(separator: ", ")
   }
 
   private static func total(_ counters: Counters) -> String {

@@ -63,7 +63,8 @@ struct StatsCommand: ParsableCommand {
 
       MAC table: \(Figures.grouped(macs.entries)) of \(Figures.grouped(macs.capacity)) entries; \
       \(Figures.grouped(macs.learned)) learned, \(Figures.grouped(macs.moved)) moved, \
-      \(Figures.grouped(macs.evicted)) evicted, \(Figures.grouped(macs.aged)) aged
+      \(Figures.grouped(macs.limited)) gone by their ports' limits, \(Figures.grouped(macs.evicted)) evicted, \
+      \(Figures.grouped(macs.aged)) aged, \(Figures.grouped(macs.deferred)) frames not learned from
 
       """
     return text

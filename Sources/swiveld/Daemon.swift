@@ -38,7 +38,8 @@ final class Daemon {
     network = try Switch(
       Switch.Configuration(
         cpus: settings.workers.cpus, busy: settings.workers.poll == .busy,
-        macEntries: settings.macTable.entries, macAge: Double(settings.macTable.age)),
+        macEntries: settings.macTable.entries, macAge: Double(settings.macTable.age),
+        macsPerPort: settings.macTable.perPort),
       logger: logger)
     server = ControlServer(socket: settings.control, service: network, logger: logger)
     do {

@@ -49,8 +49,9 @@ import Testing
       ports:
         - name: a
           mtu: 9000
+          macs: 4096
           vhost-user: { path: "/a", mode: server, queues: 16, owner: qemu, group: 0, permissions: '600' }
-      mac-table: { entries: 1024, age: 5m }
+      mac-table: { entries: 1024, age: 5m, per-port: 16 }
       """
     let configuration = try Configuration.parse(text, file: "f", cpu: 9)
     #expect(
@@ -63,15 +64,15 @@ import Testing
               name: "a",
               vhostUser: VhostUserRequest(
                 path: "/a", mode: .server, queues: 16, owner: "qemu", group: "0",
-                permissions: "600"), mtu: 9000)
-          ], macTable: .init(entries: 1024, age: 300)))
+                permissions: "600"), mtu: 9000, macs: 4096)
+          ], macTable: .init(entries: 1024, age: 300, perPort: 16)))
   }
 
   @Test func whatIsLeftOutHasDefaults() throws {
     let configuration = try Configuration.parse("ports: []", file: "f", cpu: 5)
     #expect(configuration == Configuration(workers: .init(cpus: [5])))
     #expect(configuration.control.path == "/run/swivel/control.sock")
-    #expect(configuration.macTable == .init(entries: 16384, age: 300))
+    #expect(configuration.macTable == .init(entries: 16384, age: 300, perPort: 1024))
   }
 
   @Test func theEmbeddedDefaultIsValid() {
@@ -130,6 +131,7 @@ import Testing
       "mac-table: { age: 300 }",
       "1:19: mac-table.age must be a time from 1s to 168h, as in 300s, 5m"
     ),
+    ("mac-table: { per-port: 0 }", "1:24: mac-table.per-port must be 1 to 16777216, not 0"),
     ("mac-table: { age: -5s }", "mac-table.age must be a time"),
     ("mac-table: { age: 169h }", "mac-table.age must be a time"),
     ("mac-table: { age: 9223372036854775807h }", "mac-table.age must be a time"),
@@ -149,6 +151,10 @@ import Testing
       "1:46: tap.queues must be 1 to 16, not 17"
     ),
     ("ports: [{ name: a, tap: { device: t }, mtu: 67 }]", "1:45: mtu must be 68 to 65535 bytes"),
+    (
+      "ports: [{ name: a, tap: { device: t }, macs: 0 }]",
+      "1:46: macs must be 1 to 16777216 addresses, not 0"
+    ),
     (
       "ports: [{ name: a, vhost-user: { path: /a, mode: sever } }]",
       "1:50: vhost-user.mode must be server or client, not 'sever'"

@@ -59,6 +59,12 @@ import Testing
     #expect(request.faults.map(\.keys) == [["mtu"]])
   }
 
+  @Test(arguments: [0, -1, (1 << 24) + 1])
+  func badMACs(macs: Int) {
+    let request = PortRequest(name: "a", tap: TapRequest(device: "t"), macs: macs)
+    #expect(request.faults.map(\.keys) == [["macs"]])
+  }
+
   @Test func exactlyOneKind() {
     #expect(PortRequest(name: "a").faults.map(\.message) == ["a port needs vhost-user or tap"])
     var both = vhost()

@@ -81,7 +81,8 @@ final class FakeService: SwitchService {
       received: Counters(frames: 10, bytes: 1000, replicas: 2, drops: ["noBuffer": 1]),
       sent: Counters(frames: 11, bytes: 1100),
       macTable: MACTableStats(
-        capacity: 64, entries: 1, learned: 4, moved: 1, evicted: 0, aged: 2),
+        capacity: 64, entries: 1, learned: 4, moved: 1, limited: 6, evicted: 0, deferred: 7, aged: 2
+      ),
       ports: [
         PortStats(name: "vm1", state: .running, received: Counters(frames: 10), sent: Counters())
       ])
@@ -91,7 +92,8 @@ final class FakeService: SwitchService {
   static let everything = [
     ControlAPI.Port(
       name: "vm1", kind: .vhostUser, state: .running, explanation: "carries frames",
-      lastError: "the front-end went away", mtu: 1500, guestNode: 0, macs: 1,
+      lastError: "the front-end went away", mtu: 1500, guestNode: 0, macs: 1, macLimit: 1024,
+      learning: LearningCounters(learned: 5, moved: 1, limited: 3, evicted: 2, deferred: 9),
       vhostUser: VhostUserStatus(
         path: "/run/swivel/vm1.sock", mode: .server, queuePairs: 1, frontEndPID: 77,
         connections: 2, features: ["VIRTIO_F_VERSION_1"], protocolFeatures: ["MQ"],

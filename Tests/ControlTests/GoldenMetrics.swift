@@ -33,9 +33,15 @@ extension MetricsTests {
     # HELP swivel_mac_table_moved_total Addresses that changed their port.
     # TYPE swivel_mac_table_moved_total counter
     swivel_mac_table_moved_total 1
-    # HELP swivel_mac_table_evicted_total Addresses pushed out by newer ones.
+    # HELP swivel_mac_table_limited_total Addresses that went because their port had its limit.
+    # TYPE swivel_mac_table_limited_total counter
+    swivel_mac_table_limited_total 6
+    # HELP swivel_mac_table_evicted_total Addresses that went because the table had no room for a newer one.
     # TYPE swivel_mac_table_evicted_total counter
     swivel_mac_table_evicted_total 0
+    # HELP swivel_mac_table_deferred_total Frames whose source address was not looked at, as too many before were new.
+    # TYPE swivel_mac_table_deferred_total counter
+    swivel_mac_table_deferred_total 7
     # HELP swivel_mac_table_aged_total Addresses removed because they were silent for too long.
     # TYPE swivel_mac_table_aged_total counter
     swivel_mac_table_aged_total 2
@@ -58,6 +64,34 @@ extension MetricsTests {
     swivel_port_macs{port="vm1"} 1
     swivel_port_macs{port="uplink"} 0
     swivel_port_macs{port="vm2"} 0
+    # HELP swivel_port_mac_limit Most addresses of a port that has a limit.
+    # TYPE swivel_port_mac_limit gauge
+    swivel_port_mac_limit{port="vm1"} 1024
+    # HELP swivel_port_macs_learned_total Addresses of the port that were not known.
+    # TYPE swivel_port_macs_learned_total counter
+    swivel_port_macs_learned_total{port="vm1"} 5
+    swivel_port_macs_learned_total{port="uplink"} 0
+    swivel_port_macs_learned_total{port="vm2"} 0
+    # HELP swivel_port_macs_moved_total Addresses of the port that were known on another.
+    # TYPE swivel_port_macs_moved_total counter
+    swivel_port_macs_moved_total{port="vm1"} 1
+    swivel_port_macs_moved_total{port="uplink"} 0
+    swivel_port_macs_moved_total{port="vm2"} 0
+    # HELP swivel_port_macs_limited_total Addresses of the port that went because it had its limit.
+    # TYPE swivel_port_macs_limited_total counter
+    swivel_port_macs_limited_total{port="vm1"} 3
+    swivel_port_macs_limited_total{port="uplink"} 0
+    swivel_port_macs_limited_total{port="vm2"} 0
+    # HELP swivel_port_macs_evicted_total Addresses of any port that went to make room for this one's.
+    # TYPE swivel_port_macs_evicted_total counter
+    swivel_port_macs_evicted_total{port="vm1"} 2
+    swivel_port_macs_evicted_total{port="uplink"} 0
+    swivel_port_macs_evicted_total{port="vm2"} 0
+    # HELP swivel_port_macs_deferred_total Frames whose source address was not looked at, as too many before were new.
+    # TYPE swivel_port_macs_deferred_total counter
+    swivel_port_macs_deferred_total{port="vm1"} 9
+    swivel_port_macs_deferred_total{port="uplink"} 0
+    swivel_port_macs_deferred_total{port="vm2"} 0
     # HELP swivel_queue_state 1 for the state that the queue is in, 0 for the others.
     # TYPE swivel_queue_state gauge
     swivel_queue_state{port="vm1",queue="0",direction="receiveq",state="stopped"} 0

@@ -99,6 +99,7 @@ import Yams
     try check("Stats", full: stats, least: stats)
     try check("PortStats", full: stats.ports[0], least: stats.ports[0])
     try check("MACTableStats", full: stats.macTable, least: stats.macTable)
+    try check("LearningCounters", full: port.learning, least: LearningCounters())
     let worker = FakeService().workers()[0]
     try check("Worker", full: worker, least: worker)
     let mac = FakeService().macs()[0]
@@ -107,7 +108,8 @@ import Yams
     try check(
       "PortRequest",
       full: PortRequest(
-        name: "a", vhostUser: VhostUserRequest(path: "/s"), tap: TapRequest(device: "t"), mtu: 68),
+        name: "a", vhostUser: VhostUserRequest(path: "/s"), tap: TapRequest(device: "t"), mtu: 68,
+        macs: 16),
       least: PortRequest(name: "a"))
     try check(
       "VhostUserRequest",

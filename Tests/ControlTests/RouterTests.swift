@@ -100,7 +100,7 @@ import Testing
     (#"{"tap":{"device":"t"}}"#, "the key 'name' is missing in the port"),
     (
       #"{"nmae":"a"}"#,
-      "unknown key 'nmae' in the port; expected name, vhost-user, tap or mtu (did you mean 'name'?)"
+      "unknown key 'nmae' in the port; expected name, vhost-user, tap, mtu or macs (did you mean 'name'?)"
     ),
     (
       #"{"name":"a","vhost-user":{"path":"/s","quues":1}}"#,
@@ -154,7 +154,7 @@ import Testing
         name: "a",
         vhostUser: VhostUserRequest(
           path: "/s", mode: .server, queues: 3, owner: "u", group: "g", permissions: "0660"),
-        mtu: 9000),
+        mtu: 9000, macs: 4096),
       PortRequest(name: "b", tap: TapRequest(device: "t", queues: 2)),
     ]
     for request in requests {

@@ -3,6 +3,17 @@ import Testing
 
 @testable import Dataplane
 
+extension MACTable {
+  /// What a worker does with an address that it has heard.
+  @discardableResult
+  func learn(
+    _ mac: MACAddress, port: Int, now: UInt64, _ hints: Hints, _ roll: AddressRoll? = nil
+  ) -> Learned {
+    isCurrent(mac, port: port, now: now, hints)
+      ? .nothing : enter(mac, port: port, now: now, hints, roll)
+  }
+}
+
 @Suite struct MACTableTests {
   private let arena = Arena(node: 0, allowHuge: false)
 
@@ -61,6 +72,23 @@ import Testing
     let missing = (0..<900).count { table.port(of: mac($0), hints) != $0 % 1000 }
     #expect(missing < 10, "two choices of eight slots hold nearly nine tenths")
     #expect(table.entries().count >= 890)
+  }
+
+  @Test("Where it is full the port that has most loses, its longest unseen; the others keep all")
+  func crowds() throws {
+    let table = try table(256)
+    for number in 0..<32 { table.learn(mac(number), port: number % 16, now: 0, hints) }
+    for number in 1000..<20_000 {
+      let learned = table.learn(mac(number), port: 20 + number % 2, now: 1, hints)
+      #expect(learned == .learned || learned == .learned | .evicted)
+    }
+    #expect(table.entries().count > 240)
+    #expect((0..<32).allSatisfy { table.port(of: mac($0), hints) == $0 % 16 })
+    // Those who come later find room too, and keep it.
+    for number in 100..<132 { table.learn(mac(number), port: number % 16, now: 2, hints) }
+    for number in 30_000..<50_000 { table.learn(mac(number), port: 20, now: 3, hints) }
+    #expect((0..<32).allSatisfy { table.port(of: mac($0), hints) == $0 % 16 })
+    #expect((100..<132).allSatisfy { table.port(of: mac($0), hints) == $0 % 16 })
   }
 
   @Test("When it is full the longest unseen makes room, and the table does not grow")

@@ -110,6 +110,16 @@ final class Daemon {
 
   var isRunning: Bool { command.process.isRunning }
 
+  /// Bytes of its own memory that are there; guests' memory, of which it touches ever more, is not its own.
+  var residentMemory: Int {
+    get throws {
+      let path = "/proc/\(command.process.processIdentifier)/status"
+      let status = try String(contentsOfFile: path, encoding: .utf8)
+      let line = try #require(status.split(separator: "\n").first { $0.hasPrefix("RssAnon:") })
+      return try #require(Int(line.split(whereSeparator: \.isWhitespace)[1])) * 1024
+    }
+  }
+
   /// Ends it with SIGTERM: it must succeed, and take its sockets and TAP devices with it.
   func stop(sourceLocation: SourceLocation = #_sourceLocation) throws {
     let before = try ports()

@@ -16,8 +16,7 @@ enum ConfigurationTarget {
       let again = try Configuration.parse(written(read), file: "again", cpu: 1)
       hold(
         read.ports == again.ports && read.control == again.control && read.workers == again.workers
-          && read.macTable.entries == again.macTable.entries
-          && read.macTable.age == again.macTable.age, "read \(read), then \(again)")
+          && read.macTable == again.macTable, "read \(read), then \(again)")
     } catch {
       hold(error.file == "f", "what was written down is refused: \(error)")
       judge(error, text)
@@ -49,6 +48,7 @@ enum ConfigurationTarget {
     let cpus = configuration.workers.cpus
     hold(!cpus.isEmpty && Set(cpus).count == cpus.count, "CPUs \(cpus)")
     hold((16...(1 << 24)).contains(configuration.macTable.entries), "\(configuration.macTable)")
+    hold((1...(1 << 24)).contains(configuration.macTable.perPort), "\(configuration.macTable)")
     hold((1...604_800).contains(configuration.macTable.age), "\(configuration.macTable)")
   }
 
@@ -59,6 +59,7 @@ enum ConfigurationTarget {
     let ports = configuration.ports.map { port in
       mapping([
         ("name", text(port.name)), ("mtu", port.mtu.map(String.init)),
+        ("macs", port.macs.map(String.init)),
         (
           "vhost-user",
           port.vhostUser.map { vhost in
@@ -96,6 +97,7 @@ enum ConfigurationTarget {
         mapping([
           ("entries", "\(configuration.macTable.entries)"),
           ("age", "\(configuration.macTable.age)s"),
+          ("per-port", "\(configuration.macTable.perPort)"),
         ])
       ), ("ports", "[\(ports.joined(separator: ", "))]"),
     ])

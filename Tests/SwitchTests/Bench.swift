@@ -17,7 +17,8 @@ final class Bench: Sendable {
   let directory: String
 
   init(
-    workers: Int = 1, busy: Bool = false, macEntries: Int = 1024, macAge: Double = 300
+    workers: Int = 1, busy: Bool = false, macEntries: Int = 1024, macAge: Double = 300,
+    macsPerPort: Int = 1024
   ) throws {
     let directory = "/tmp/swivel-test-\(UUID().uuidString.prefix(13))"
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
@@ -25,7 +26,7 @@ final class Bench: Sendable {
     fabric = try Switch(
       .init(
         cpus: [Int](repeating: 0, count: workers), pinned: false, busy: busy,
-        macEntries: macEntries, macAge: macAge, hugepages: false),
+        macEntries: macEntries, macAge: macAge, macsPerPort: macsPerPort, hugepages: false),
       logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
   }
 

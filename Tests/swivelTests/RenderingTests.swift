@@ -7,7 +7,8 @@ import Testing
 @Suite struct RenderingTests {
   static let vm1 = ControlAPI.Port(
     name: "vm1", kind: .vhostUser, state: .broken, explanation: "ring 1 was stopped",
-    lastError: "descriptor 9 of 8", mtu: 1500, guestNode: 1, macs: 2,
+    lastError: "descriptor 9 of 8", mtu: 1500, guestNode: 1, macs: 2, macLimit: 1024,
+    learning: LearningCounters(learned: 5000, moved: 1, limited: 4997, evicted: 2, deferred: 9),
     vhostUser: VhostUserStatus(
       path: "/run/swivel/vm1.sock", mode: .server, queuePairs: 1, frontEndPID: 77, connections: 3,
       features: ["VIRTIO_F_VERSION_1", "VIRTIO_NET_F_MRG_RXBUF"], protocolFeatures: ["MQ"],
@@ -57,7 +58,8 @@ import Testing
           connections        3
           MTU                1500 bytes
           guest's NUMA node  1
-          addresses          2
+          addresses          2 of at most 1,024
+          learning           5,000 learned, 1 moved here, 4,997 gone by the limit, 2 evicted for these, 9 frames not learned from
           in                 1,234,567 frames, 80,000,000 bytes, 1,000 dropped
           out                89 frames, 9,000 bytes, 0 dropped
 
@@ -93,6 +95,7 @@ import Testing
           device     swivel0 (made by swivel)
           queues     2
           addresses  0
+          learning   0 learned, 0 moved here, 0 gone by the limit, 0 evicted for these, 0 frames not learned from
           in         0 frames, 0 bytes, 0 dropped
           out        0 frames, 0 bytes, 0 dropped
 
@@ -147,7 +150,8 @@ import Testing
     return Stats(
       version: "1.2.3", uptime: uptime, received: counters, sent: Counters(frames: 5),
       macTable: MACTableStats(
-        capacity: 16384, entries: 2, learned: 3, moved: 1, evicted: 0, aged: 0),
+        capacity: 16384, entries: 2, learned: 3, moved: 1, limited: 5, evicted: 0, deferred: 7,
+        aged: 0),
       ports: [
         PortStats(name: "vm1", state: .running, received: counters, sent: Counters(frames: 5))
       ])
@@ -165,7 +169,7 @@ import Testing
         DROP REASON  IN  OUT
         noBuffer      7    0
 
-        MAC table: 2 of 16,384 entries; 3 learned, 1 moved, 0 evicted, 0 aged
+        MAC table: 2 of 16,384 entries; 3 learned, 1 moved, 5 gone by their ports' limits, 0 evicted, 0 aged, 7 frames not learned from
 
         """)
   }

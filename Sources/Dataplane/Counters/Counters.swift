@@ -15,9 +15,15 @@ internal import Synchronization
     case replicas
     /// Not a count: the raw value of the ring's `QueueFault`, 0 when there is none.
     case fault
+    // `LearningCounts` says what these are.
+    case learned
+    case moved
+    case limited
+    case evicted
+    case deferred
   }
 
-  static let dropsOffset = 8
+  static let dropsOffset = 11
   static let wordCount = dropsOffset + DropReason.count
   static let byteCount = wordCount * MemoryLayout<UInt64>.stride
 
@@ -62,6 +68,13 @@ internal import Synchronization
   @inline(always)
   var isBroken: Bool {
     unsafe words[Word.fault.rawValue].load(ordering: .relaxed) != 0
+  }
+
+  /// Of a transmitq.
+  var learning: LearningCounts {
+    LearningCounts(
+      learned: load(.learned), moved: load(.moved), limited: load(.limited),
+      evicted: load(.evicted), deferred: load(.deferred))
   }
 
   var sample: CounterSample {

@@ -14,10 +14,31 @@ public struct WorkerSample: Sendable, Equatable {
 /// What the MAC table has counted.
 public struct AddressCounts: Sendable, Equatable {
   public var capacity: Int
-  public var learned: UInt64
-  public var moved: UInt64
-  public var evicted: UInt64
+  public var learning: LearningCounts
+  /// Addresses removed because they were silent for too long.
   public var aged: UInt64
+}
+
+/// What the frames of a queue, a port or all ports have taught the MAC table.
+public struct LearningCounts: Sendable, Equatable {
+  /// Addresses that were not known.
+  public var learned: UInt64 = 0
+  /// Addresses that were known on another port.
+  public var moved: UInt64 = 0
+  /// Addresses that went because their port had its limit, and one came.
+  public var limited: UInt64 = 0
+  /// Addresses, of any port, that went because the table had no room for one of these.
+  public var evicted: UInt64 = 0
+  /// Frames whose source addresses were not looked at, as their burst and those before had brought too many new ones.
+  public var deferred: UInt64 = 0
+
+  static func += (sum: inout LearningCounts, other: LearningCounts) {
+    sum.learned &+= other.learned
+    sum.moved &+= other.moved
+    sum.limited &+= other.limited
+    sum.evicted &+= other.evicted
+    sum.deferred &+= other.deferred
+  }
 }
 
 extension CounterSample {

@@ -56,15 +56,29 @@ internal import Synchronization
 
   /// Where the flows of a port with several pairs are recorded; the port's own, of the arena's memory.
   let flows: FlowTable?
+  /// The addresses of a port that may have so many and no more; the port's own, of the arena's memory.
+  let roll: AddressRoll?
+  /// What control has learned on the port (`Dataplane.learn`); a worker's are with its queues' counters.
+  var learned = LearningCounts()
   /// Whether a plan was posted with which workers record.
   private var recordsFlows = false
 
-  /// - Parameter flows: empty; `nil` for a port of one pair.
-  init(pairs: Int, queues: [Queue], tap: Tap?, flows: FlowTable? = nil) {
+  /// - Parameters:
+  ///   - flows: empty; `nil` for a port of one pair.
+  ///   - roll: empty; `nil` for a port without a limit.
+  init(
+    pairs: Int, queues: [Queue], tap: Tap?, flows: FlowTable? = nil, roll: AddressRoll? = nil
+  ) {
     self.pairs = pairs
     self.queues = queues
     self.tap = tap
     self.flows = flows
+    self.roll = roll
+  }
+
+  /// What was learned on the port since it was made.
+  var learning: LearningCounts {
+    queues.reduce(into: learned) { $0 += $1.counters.learning }
   }
 
   /// Whether receiveq `pair` may be filled: it is started and enabled.
@@ -98,13 +112,13 @@ internal import Synchronization
         guard tap.workers[pair] == worker else { return nil }
         return Plan.Source(
           ring: nil, tap: tapQueue(tap, pair), counters: queue.counters, port: UInt16(port),
-          pair: UInt16(pair), offloads: .all, discards: false, flows: flows)
+          pair: UInt16(pair), offloads: .all, discards: false, flows: flows, roll: roll)
       }
       guard let ring = queue.ring, ring.worker == worker else { return nil }
       return Plan.Source(
         ring: ring.queue, tap: PortRecord.noTap, counters: queue.counters, port: UInt16(port),
         pair: UInt16(pair), offloads: ring.setup.offloads, discards: !ring.setup.enabled,
-        flows: flows)
+        flows: flows, roll: roll)
     }
   }
 

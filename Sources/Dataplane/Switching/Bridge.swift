@@ -33,7 +33,9 @@ extension Worker {
       counters.drop(.invalidSource, count)
       return
     }
-    learn(header.source, port: port, now: table.now)
+    if unsafe !learn(header.source, port: port, now: table.now, source) {
+      counters.add(.deferred, count)
+    }
     let result = look(up: header.destination, plan, from: port)
     if result < Verdict.least {
       unsafe deliver(plan, source, to: Int(result), burst.natural, count)
@@ -90,6 +92,8 @@ extension Worker {
     var common: UInt16 = Burst.Destination.none
     var alike = gathered.dropped == 0
     let now = table.now
+    // Frames whose sources may be learned: a burst may bring so many new ones.
+    var heard = gathered.frames
     for index in 0..<gathered.frames {
       if gathered.dropped &>> UInt64(index) & 1 != 0 {
         unsafe destinations[index] = Burst.Destination.none
@@ -104,7 +108,7 @@ extension Worker {
           alike = false
           continue
         }
-        learn(from, port: port, now: now)
+        if index < heard, unsafe !learn(from, port: port, now: now, source) { heard = index }
         lastSource = from.word
         if from.word == lastDestination { lastDestination = .max }
       }
@@ -125,24 +129,8 @@ extension Worker {
       }
       unsafe destinations[index] = result
     }
+    if heard < gathered.frames { counters.add(.deferred, gathered.frames &- heard) }
     return alike ? Int(common) : nil
-  }
-
-  @inline(always)
-  private mutating func learn(_ mac: MACAddress, port: Int, now: UInt64) {
-    let learned = table.learn(mac, port: port, now: now, hints)
-    if learned != .nothing { Worker.count(learned, state) }
-  }
-
-  /// Not a method: the worker itself would be copied for the call.
-  @inline(never)
-  private static func count(_ learned: MACTable.Learned, _ state: WorkerState) {
-    switch learned {
-    case .nothing, .refreshed: break
-    case .learned: state.add(.learned)
-    case .moved: state.add(.moved)
-    case .evicted: state.add(.evicted)
-    }
   }
 
   /// What `look` says of a frame that goes nowhere: values beside the two of `Burst.Destination`.

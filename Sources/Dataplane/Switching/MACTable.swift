@@ -6,8 +6,9 @@ internal import Synchronization
 /// is one word (address, port, stamp), so a reader sees a whole entry or none, with no lock and no
 /// sequence count. An address may lie in either of two buckets, chosen by a keyed hash (a guest that could
 /// foresee it would fill one bucket). Workers look up and learn; control sweeps out what has been silent
-/// too long. When both buckets are full the entry longest unseen makes room, so a guest that invents
-/// addresses displaces the oldest first, and the table never grows.
+/// too long. When both buckets are full, the port that has most entries in them loses the longest unseen of those.
+/// So a guest that invents addresses displaces its own, and the table never grows. A port with a limit has a roll
+/// besides (`AddressRoll`): when it is full, an address that comes sends one away.
 ///
 /// Two workers may insert one address at the same moment into two slots. So whoever inserts looks once more and
 /// clears every other slot of the address. Both may clear the other's; then the next frame teaches it again.
@@ -19,11 +20,17 @@ internal import Synchronization
   static let lifetime: UInt64 = 32
 
   /// 48 bits of address, 10 of port, 6 of stamp. 0: empty (no station has the address 0).
+  ///
+  /// The one field: what else there is lies in the line before, so that a table is passed in a register.
   private let slots: UnsafeMutablePointer<Atomic<UInt64>>
-  /// The present stamp, advanced by control.
-  private let clock: UnsafeMutablePointer<Atomic<UInt64>>
-  private let bucketMask: UInt64
-  let key: UInt64
+
+  private struct Header: ~Copyable {
+    /// The present stamp, advanced by control.
+    let clock = Atomic<UInt64>(0)
+    let capacity: Int
+    let key: UInt64
+    let multiplier: UInt64
+  }
 
   /// Slots for at least `entries` addresses.
   static func capacity(for entries: Int) -> Int {
@@ -34,20 +41,27 @@ internal import Synchronization
 
   static func byteCount(capacity: Int) -> Int { Arena.line + capacity * 8 }
 
-  let capacity: Int
-
   /// - Parameters:
   ///   - memory: `byteCount(capacity:)` zeroed bytes, cache-line aligned, which outlive every copy of this.
   ///   - capacity: from `capacity(for:)`.
   ///   - key: random; makes the hash unforeseeable.
   init(_ memory: UnsafeMutableRawPointer, capacity: Int, key: UInt64) {
-    unsafe clock = unsafe memory.bindMemory(to: Atomic<UInt64>.self, capacity: 1)
+    unsafe memory.bindMemory(to: Header.self, capacity: 1).initialize(
+      to: Header(
+        capacity: capacity, key: key, multiplier: 0x9E37_79B9_7F4A_7C15 ^ (key | 1)))
     unsafe slots = unsafe (memory + Arena.line).bindMemory(
       to: Atomic<UInt64>.self, capacity: capacity)
-    self.capacity = capacity
-    bucketMask = UInt64(capacity / MACTable.bucketSize - 1)
-    self.key = key
   }
+
+  @inline(always)
+  private var header: UnsafeMutablePointer<Header> {
+    unsafe (UnsafeMutableRawPointer(slots) - Arena.line).assumingMemoryBound(to: Header.self)
+  }
+
+  @inline(always)
+  var capacity: Int { unsafe header.pointee.capacity }
+  @inline(always)
+  var key: UInt64 { unsafe header.pointee.key }
 
   /// What a search found in a slot.
   struct Entry {
@@ -66,14 +80,38 @@ internal import Synchronization
     }
   }
 
-  /// What learning an address changed.
-  enum Learned {
-    case nothing, refreshed, learned, moved, evicted
+  /// What learning an address changed: no option set, whose literals would be arrays.
+  struct Learned: Equatable {
+    private let bits: UInt8
+
+    static let nothing = Learned(bits: 0)
+    /// The address was known on this port already, and has a newer stamp now.
+    static let refreshed = Learned(bits: 1)
+    /// It was not in the table.
+    static let learned = Learned(bits: 2)
+    /// It was known on another port.
+    static let moved = Learned(bits: 4)
+    /// The table had no room for it: another address went.
+    static let evicted = Learned(bits: 8)
+    /// The port had as many as it may have: another one of its own went.
+    static let limited = Learned(bits: 16)
+
+    @inline(always)
+    static func | (left: Learned, right: Learned) -> Learned {
+      Learned(bits: left.bits | right.bits)
+    }
+
+    @inline(always)
+    func has(_ part: Learned) -> Bool { bits & part.bits != 0 }
   }
 
   /// The present stamp: 0 to 63.
   @inline(always)
-  var now: UInt64 { unsafe clock.pointee.load(ordering: .relaxed) }
+  var now: UInt64 { unsafe header.pointee.clock.load(ordering: .relaxed) }
+
+  func setClock(_ stamp: UInt64) {
+    unsafe header.pointee.clock.store(stamp, ordering: .relaxed)
+  }
 
   // ---- Workers ----
 
@@ -117,119 +155,100 @@ internal import Synchronization
     return load(slot).port
   }
 
-  /// Records that `mac`, a valid source, was just seen on `port`.
+  /// Whether it is known already that `mac` was seen on `port` lately. "No" may be wrong; then `enter` finds out.
   @inline(always)
-  func learn(_ mac: MACAddress, port: Int, now: UInt64, _ hints: Hints) -> Learned {
-    let hash = hash(mac)
-    let entry = Entry(mac, port: port, stamp: now)
-    return load(hints[hash]).word == entry.word ? .nothing : enter(entry, hash, hints)
+  func isCurrent(_ mac: MACAddress, port: Int, now: UInt64, _ hints: Hints) -> Bool {
+    load(hints[hash(mac)]).word == Entry(mac, port: port, stamp: now).word
   }
 
+  /// Records that `mac`, a valid source, was just seen on `port`.
+  ///
+  /// - Parameter roll: the port's; `nil`: it may have as many addresses as there is room for.
   @inline(never)
-  private func enter(_ entry: Entry, _ hash: UInt64, _ hints: Hints?) -> Learned {
-    var slot = find(entry.mac, hash)
+  func enter(
+    _ mac: MACAddress, port: Int, now: UInt64, _ hints: Hints?, _ roll: AddressRoll?
+  ) -> Learned {
+    let hash = hash(mac)
+    let entry = Entry(mac, port: port, stamp: now)
+    var slot = find(mac, hash)
     if slot >= 0 {
       if let hints { hints[hash] = slot }
       let old = load(slot)
       if old.word == entry.word { return .nothing }
       // The slot may have changed hands since; then the other writer's entry stands.
-      guard old.mac.word == entry.mac.word, exchange(slot, old, entry) else { return .nothing }
-      return old.port == entry.port ? .refreshed : .moved
+      guard old.mac.word == mac.word, exchange(slot, old, entry) else { return .nothing }
+      if old.port == port { return .refreshed }
+      return enrol(entry, slot, roll) ? .moved | .limited : .moved
     }
-    slot = vacancy(hash, now: entry.stamp)
+    slot = vacancy(hash, entry)
     let old = load(slot)
     guard exchange(slot, old, entry) else { return .nothing }
-    clearOthers(entry.mac, hash, but: slot)
+    clearOthers(mac, hash, but: slot)
     if let hints { hints[hash] = slot }
-    return old.word == 0 ? .learned : .evicted
+    var learned = Learned.learned
+    if old.word != 0 { learned = learned | .evicted }
+    if enrol(entry, slot, roll) { learned = learned | .limited }
+    return learned
   }
 
   private func clearOthers(_ mac: MACAddress, _ hash: UInt64, but kept: Int) {
     // Between the insertion and the look: else two workers might each miss the other's.
     atomicMemoryFence(ordering: .sequentiallyConsistent)
-    let (first, second) = buckets(hash)
     for index in 0..<(2 * MACTable.bucketSize) {
-      let slot =
-        index < MACTable.bucketSize ? first &+ index : second &+ index &- MACTable.bucketSize
+      let slot = slot(index, hash)
       let entry = load(slot)
       if slot != kept, entry.mac.word == mac.word { _ = exchange(slot, entry, Entry(word: 0)) }
     }
   }
 
-  /// An empty slot of the two buckets, else the slot of the entry longest unseen.
-  private func vacancy(_ hash: UInt64, now: UInt64) -> Int {
-    let (first, second) = buckets(hash)
-    var oldest = first
-    var greatestAge: UInt64 = 0
+  /// An empty slot of the two buckets; else, of the port that has most entries in them once the new one is counted,
+  /// the entry longest unseen.
+  private func vacancy(_ hash: UInt64, _ entry: Entry) -> Int {
     for index in 0..<(2 * MACTable.bucketSize) {
-      let slot =
-        index < MACTable.bucketSize ? first &+ index : second &+ index &- MACTable.bucketSize
-      let entry = load(slot)
-      if entry.word == 0 { return slot }
-      let age = (now &- entry.stamp) & 63
-      if age > greatestAge {
-        greatestAge = age
-        oldest = slot
+      let slot = slot(index, hash)
+      if load(slot).word == 0 { return slot }
+    }
+    var found = slot(0, hash)
+    var greatest: UInt64 = 0
+    for index in 0..<(2 * MACTable.bucketSize) {
+      let slot = slot(index, hash)
+      let candidate = load(slot)
+      var count: UInt64 = candidate.port == entry.port ? 1 : 0
+      for other in 0..<(2 * MACTable.bucketSize)
+      where load(self.slot(other, hash)).port == candidate.port { count &+= 1 }
+      let weight = (count &<< 6) | (entry.stamp &- candidate.stamp) & 63
+      if weight > greatest {
+        greatest = weight
+        found = slot
       }
     }
-    return oldest
-  }
-
-  // ---- Control ----
-
-  /// `learn`, for those who have no hints.
-  func learn(_ mac: MACAddress, port: Int) {
-    _ = enter(Entry(mac, port: port, stamp: now), hash(mac), nil)
-  }
-
-  /// Advances the clock by one stamp and removes what was last seen `lifetime` stamps ago or earlier.
-  /// Returns how many it removed.
-  func age() -> Int {
-    let now = (now &+ 1) & 63
-    unsafe clock.pointee.store(now, ordering: .relaxed)
-    return remove { (now &- $0.stamp) & 63 >= MACTable.lifetime }
-  }
-
-  /// Forgets every address of a port.
-  func flush(port: Int) -> Int {
-    remove { $0.port == port }
-  }
-
-  func remove(where condition: (Entry) -> Bool) -> Int {
-    var removed = 0
-    for slot in 0..<capacity {
-      let entry = load(slot)
-      if entry.word != 0, condition(entry), exchange(slot, entry, Entry(word: 0)) { removed += 1 }
-    }
-    return removed
-  }
-
-  /// Every entry there is, with its age in stamps.
-  func entries() -> [(mac: MACAddress, port: Int, age: Int)] {
-    let now = now
-    var seen: Set<UInt64> = []
-    return (0..<capacity).compactMap { slot in
-      let entry = load(slot)
-      guard entry.word != 0, seen.insert(entry.mac.word).inserted else { return nil }
-      return (entry.mac, entry.port, Int((now &- entry.stamp) & 63))
-    }
+    return found
   }
 
   // ---- Slots ----
 
   @inline(always)
   private func hash(_ mac: MACAddress) -> UInt64 {
-    let product = (mac.word ^ key).multipliedFullWidth(by: 0x9E37_79B9_7F4A_7C15 ^ (key | 1))
+    let product = unsafe (mac.word ^ key).multipliedFullWidth(by: header.pointee.multiplier)
     return product.high ^ product.low
   }
 
   /// First slots of the two buckets an address may lie in. They may be the same.
   @inline(always)
   private func buckets(_ hash: UInt64) -> (Int, Int) {
-    (
-      Int(truncatingIfNeeded: (hash & bucketMask) &<< 3),
-      Int(truncatingIfNeeded: ((hash &>> 32) & bucketMask) &<< 3)
+    let mask = capacity &- MACTable.bucketSize
+    return (
+      Int(truncatingIfNeeded: hash &<< 3) & mask,
+      Int(truncatingIfNeeded: (hash &>> 32) &<< 3) & mask
     )
+  }
+
+  /// Slot 0 ..< 16 of the two buckets.
+  @inline(always)
+  private func slot(_ index: Int, _ hash: UInt64) -> Int {
+    let (first, second) = buckets(hash)
+    return index < MACTable.bucketSize
+      ? first &+ index : second &+ index &- MACTable.bucketSize
   }
 
   /// The slot of an address, or -1.
@@ -251,14 +270,14 @@ internal import Synchronization
   }
 
   @inline(always)
-  private func load(_ slot: Int) -> Entry {
-    // SAFETY: slots come from `buckets`, masked to the capacity, or from a loop bounded by it; hints hold only
-    // such slots, and 0.
+  func load(_ slot: Int) -> Entry {
+    // SAFETY: slots come from `buckets`, masked to the capacity, or from a loop bounded by it; hints and rolls hold
+    // only such slots, and 0.
     Entry(word: unsafe slots[slot].load(ordering: .relaxed))
   }
 
   @inline(always)
-  private func exchange(_ slot: Int, _ old: Entry, _ new: Entry) -> Bool {
+  func exchange(_ slot: Int, _ old: Entry, _ new: Entry) -> Bool {
     unsafe slots[slot].compareExchange(
       expected: old.word, desired: new.word, ordering: .relaxed
     ).exchanged

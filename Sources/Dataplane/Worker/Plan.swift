@@ -37,6 +37,9 @@ internal import Synchronization
     var discards: Bool
     /// Of a port with several open receiveqs: where the flows that come from it are recorded.
     var flows: FlowTable?
+    /// The port's, unless it may have as many addresses as there is room for.
+    var roll: AddressRoll?
+    var credit = LearningCredit()
     /// TAP only: turns to go before the next read, and how many to wait after an empty one. A read is a
     /// system call; an idle uplink must not cost the guests one a turn.
     var pause: UInt16 = 0

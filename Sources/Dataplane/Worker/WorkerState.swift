@@ -53,7 +53,7 @@ internal import Synchronization
   // ---- Line 2: the worker's own counts ----
 
   enum Count: Int {
-    case busyTurns, sleeps, learned, moved, evicted
+    case busyTurns, sleeps
   }
 
   @inline(always)

@@ -1,0 +1,54 @@
+internal import Synchronization
+
+/// How many new addresses a source of frames may still enter in the MAC table: a few at once, and then one a burst.
+///
+/// An entry costs as much as several frames. This bounds what a guest that invents a source address for every frame
+/// costs the worker, and with it the others, to one entry for a whole burst; the frames go their way all the same. A
+/// burst's first new address is always learned, and so is every one of a guest that sends a frame now and then.
+struct LearningCredit {
+  private static let most: UInt64 = 64
+
+  private var left = LearningCredit.most
+  /// Bursts of the source that were counted when it was last asked.
+  private var seen: UInt64 = 0
+
+  /// - Parameter bursts: that have come from the source, this one too.
+  mutating func isSpent(bursts: UInt64) -> Bool {
+    left = min(LearningCredit.most, left &+ (bursts &- seen))
+    seen = bursts
+    return left == 0
+  }
+
+  mutating func spend() { left &-= 1 }
+}
+
+/// SAFETY: the source is the plan's that this turn uses.
+extension Worker {
+  /// Records that the first of `frames` frames of a burst has come from `mac`, if that is not known.
+  ///
+  /// - Returns: whether the next of them may be looked at too. If not, all of them are counted.
+  @inline(always)
+  func learn(
+    _ mac: MACAddress, port: Int, now: UInt64, _ source: UnsafeMutablePointer<Plan.Source>
+  ) -> Bool {
+    if table.isCurrent(mac, port: port, now: now, hints) { return true }
+    return unsafe Worker.enter(mac, port: port, now: now, source, table, hints)
+  }
+
+  /// Not a method: the worker itself would be copied for the call.
+  @inline(never)
+  private static func enter(
+    _ mac: MACAddress, port: Int, now: UInt64, _ source: UnsafeMutablePointer<Plan.Source>,
+    _ table: MACTable, _ hints: MACTable.Hints
+  ) -> Bool {
+    let counters = unsafe source.pointee.counters
+    if unsafe source.pointee.credit.isSpent(bursts: counters.load(.bursts)) { return false }
+    let learned = unsafe table.enter(mac, port: port, now: now, hints, source.pointee.roll)
+    if !learned.has(.learned | .moved) { return true }
+    unsafe source.pointee.credit.spend()
+    counters.add(learned.has(.moved) ? .moved : .learned, 1)
+    if learned.has(.limited) { counters.add(.limited, 1) }
+    if learned.has(.evicted) { counters.add(.evicted, 1) }
+    return true
+  }
+}
