@@ -28,8 +28,12 @@ public final class Bystanders: Sendable {
   private let progress: [StreamProgress]
 
   /// Attaches to two sockets; both guests' addresses, `.station(0)` and `.station(1)`, become known by what they send.
-  init(_ sockets: [String]) throws {
+  ///
+  /// - Parameters:
+  ///   - ringSize: descriptors of their rings. What their own frames leave free is for what others flood.
+  init(_ sockets: [String], ringSize: Int = 256) throws {
     var options = GuestPort.Options()
+    options.ringSize = ringSize
     options.timeout = 30_000
     let guests = try sockets.map { try GuestPort(path: $0, options: options) }
     let progress = guests.map { _ in StreamProgress() }
@@ -74,7 +78,15 @@ public final class Bystanders: Sendable {
     }
   }
 
-  /// What the switch did against the specification, in words. After `stop`.
+  /// Lets them send nothing for a while, and go on; what comes they take all the time.
+  func rest(_ rests: Bool) {
+    for station in stations { station.isSilent.store(rests, ordering: .relaxed) }
+  }
+
+  /// What each has counted, while they rest or after `stop`.
+  var statistics: [QueuePair.Statistics] { guests.map(\.statistics) }
+
+  /// What the switch did against the specification, in words, while they rest or after `stop`.
   var offences: [String] { guests.flatMap(\.offences) }
 
   func stop() {

@@ -29,15 +29,18 @@ public struct ProcessUsage: Sendable, Equatable {
   static let spareMemory = 8 << 20
 
   /// What this has beyond `before`, in words; empty: nothing worth mentioning.
-  func excess(over before: ProcessUsage) -> [String] {
+  func excess(
+    over before: ProcessUsage, spareMappings: Int = ProcessUsage.spareMappings,
+    spareMemory: Int = ProcessUsage.spareMemory
+  ) -> [String] {
     var found: [String] = []
     func compare(_ after: Int, _ before: Int, _ what: String) {
       if after > before { found.append("\(after - before) \(what)") }
     }
     compare(descriptors, before.descriptors, "descriptors")
     compare(threads, before.threads, "threads")
-    compare(mappings, before.mappings + ProcessUsage.spareMappings, "mappings")
-    compare(memory >> 20, (before.memory + ProcessUsage.spareMemory) >> 20, "MiB")
+    compare(mappings, before.mappings + spareMappings, "mappings")
+    compare(memory >> 20, (before.memory + spareMemory) >> 20, "MiB")
     return found
   }
 }

@@ -22,7 +22,7 @@ public final class ProvingGround {
 
   deinit { bystanders.stop() }
 
-  private static func witness(of subject: Subject) throws -> GuestPort {
+  static func witness(of subject: Subject) throws -> GuestPort {
     var options = GuestPort.Options()
     options.timeout = 30_000
     options.transmitBufferLength = 4096

@@ -103,14 +103,7 @@ public final class Subject {
     process.standardError = log
     // testpmd ends with its input.
     process.standardInput = input
-    // Whoever started us may block signals, and a child would inherit that.
-    var none = sigset_t()
-    var before = sigset_t()
-    // SAFETY: the calls read and write these two locals only.
-    unsafe sigemptyset(&none)
-    unsafe pthread_sigmask(SIG_SETMASK, &none, &before)
-    defer { _ = unsafe pthread_sigmask(SIG_SETMASK, &before, nil) }
-    try process.run()
+    try process.runUnblocked()
     Subject.running.withLock { [pid] in _ = $0.insert(pid) }
     let ready = Deadline.wait(milliseconds: 30_000) {
       !process.isRunning
@@ -161,4 +154,17 @@ public final class Subject {
 /// Why a switch could not be had.
 public struct SubjectError: Error, CustomStringConvertible {
   public let description: String
+}
+
+extension Process {
+  /// `run`, with no signal blocked: whoever started us may block some, and a child would inherit that.
+  func runUnblocked() throws {
+    var none = sigset_t()
+    var before = sigset_t()
+    // SAFETY: the calls read and write these two locals only.
+    unsafe sigemptyset(&none)
+    unsafe pthread_sigmask(SIG_SETMASK, &none, &before)
+    defer { _ = unsafe pthread_sigmask(SIG_SETMASK, &before, nil) }
+    try run()
+  }
 }

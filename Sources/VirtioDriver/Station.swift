@@ -89,6 +89,8 @@ public final class Station: Sendable {
 
   /// Frames so far that were no test frames, or not whole.
   public let corrupt = Atomic<Int>(0)
+  /// While true, nothing is sent; what comes is taken all the same.
+  public let isSilent = Atomic<Bool>(false)
   private let finish = Atomic<Bool>(false)
   private let thread = Lock<Linux.Thread?>(nil)
   private let result = Lock(Result())
@@ -117,7 +119,9 @@ public final class Station: Sendable {
         var busy = false
         for (index, flow) in flows.enumerated() {
           var burst = 0
-          while burst < most, limit.map({ next[index] < $0 }) ?? true {
+          while burst < most, !isSilent.load(ordering: .relaxed),
+            limit.map({ next[index] < $0 }) ?? true
+          {
             if let progress = flow.progress {
               let arrived = progress.next.load(ordering: .relaxed)
               // The last frames of a window may be among those that were dropped: then one more goes.

@@ -5,20 +5,19 @@ internal import Glibc
 internal import Hostile
 internal import Linux
 
-/// The command line.
-struct SwivelHostile: ParsableCommand {
+/// `swivel-hostile catalogue`, which is what it does when nobody says otherwise.
+struct CatalogueCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "swivel-hostile",
+    commandName: "catalogue",
     abstract:
-      "Play the hostile guest: try what guests and front-ends have done to virtual switches.",
+      "Try what guests and front-ends have done to virtual switches.",
     discussion: """
       Each case of the catalogue is tried on one port while two other guests exchange checked frames. A switch passes \
       when it lives, the others lose nothing and never wait, nothing is leaked, a new front-end on the same socket \
       works, and, of swivel alone, a counter or the port's state names what happened.
 
       A switch that dies or hangs is started anew, and the next case is tried.
-      """,
-    version: swivelVersion)
+      """)
 
   @Option(help: "The swiveld to attack; the default is the one beside this program.")
   var swiveld: String?
@@ -74,7 +73,7 @@ struct SwivelHostile: ParsableCommand {
     }
     var columns: [Column] = []
     if !noSwivel {
-      let program = try swiveld ?? beside("swiveld")
+      let program = try swiveld ?? CatalogueCommand.beside("swiveld")
       columns.append(
         try attack(
           Subject.swivel(program: program, folder: folder, patience: 1000 * patience), cases))
@@ -111,12 +110,17 @@ struct SwivelHostile: ParsableCommand {
     FileHandle.standardError.write(Data((line + "\n").utf8))
   }
 
-  private func beside(_ name: String) throws -> String {
+  static func beside(_ name: String) throws -> String {
     let own = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
     return URL(fileURLWithPath: own).deletingLastPathComponent().appendingPathComponent(name).path
   }
 }
 
-@main struct Main {
-  static func main() { SwivelHostile.main() }
+/// The command line.
+@main struct SwivelHostile: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "swivel-hostile",
+    abstract: "Play the hostile guest.",
+    version: swivelVersion, subcommands: [CatalogueCommand.self, SoakCommand.self],
+    defaultSubcommand: CatalogueCommand.self)
 }
