@@ -53,8 +53,9 @@ let package = Package(
     .target(name: "CLinux", cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])]),
     .target(name: "CVector", cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])]),
     .systemLibrary(name: "CNuma", providers: [.apt(["libnuma-dev"])]),
+    .systemLibrary(name: "CSeccomp", providers: [.apt(["libseccomp-dev"])]),
     // floor 1
-    library("Linux", ["CLinux", "CNuma", system]),
+    library("Linux", ["CLinux", "CNuma", "CSeccomp", system]),
     library("ControlAPI", []),
     library("ControlClient", ["ControlAPI", "Linux", system]),
     // floor 2
@@ -96,7 +97,8 @@ let package = Package(
     tests("Control", ["Control", "ControlAPI", "Linux", logging, system, yams]),
     tests("Configuration", ["Configuration", "Control", "ControlAPI", yams]),
     tests(
-      "swiveld", ["swiveld", "Configuration", "Control", "ControlAPI", "Linux", "Switch", system]),
+      "swiveld",
+      ["swiveld", "Configuration", "Control", "ControlAPI", "Linux", "Switch", logging, system]),
     tests(
       "swivel",
       [

@@ -328,7 +328,8 @@ static int link_request(const char *name, struct ifreq *request) {
   memset(request, 0, sizeof *request);
   if (strlen(name) >= IFNAMSIZ) return -ENAMETOOLONG;
   strcpy(request->ifr_name, name);
-  return result(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  // Any socket takes an interface's requests; this kind can reach no network.
+  return result(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
 }
 
 int clx_link_set_up(const char *name, int up) {

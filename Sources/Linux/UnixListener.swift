@@ -22,21 +22,19 @@ public final class UnixListener: Sendable {
     self.path = path
     let uid = try UnixListener.id(owner, "user") { unsafe clx_user_id($0) }
     let gid = try UnixListener.id(group, "group") { unsafe clx_group_id($0) }
-    // The last directory only: /run is emptied at every start, and /run/swivel would be missing after it. A
-    // failure shows in the next step, with a better reason.
-    if let slash = path.lastIndex(of: "/"), slash != path.startIndex {
-      _ = unsafe mkdir(String(path[..<slash]), 0o755)
-    }
+    // The last directory only: /run is emptied at every start, and /run/swivel would be missing after it.
+    Directory.make(Directory.of(path))
     try UnixListener.clear(path)
     let socket = try SystemError.check(
       unsafe clx_unix_bind(path, permissions), "listen at \(path)")
     descriptor = OwnedFD(taking: socket)
     do throws(SystemError) {
+      // The umask may have taken bits away that were asked for. Before the file is another's, whose mode only
+      // CAP_FOWNER might change.
+      try SystemError.check(unsafe clx_chmod(path, permissions), "set the mode of \(path)")
       if owner != nil || group != nil {
         try SystemError.check(unsafe clx_chown(path, uid, gid), "change the owner of \(path)")
       }
-      // The umask may have taken bits away that were asked for.
-      try SystemError.check(unsafe clx_chmod(path, permissions), "set the mode of \(path)")
       try SystemError.check(clx_listen(socket, CInt(clamping: backlog)), "listen at \(path)")
       inode = UnixListener.inode(of: path)
     } catch {
@@ -72,8 +70,9 @@ public final class UnixListener: Sendable {
     return try SystemError.check(look(name), "find the \(what) '\(name)'")
   }
 
-  /// Removes a socket that nobody listens on.
-  private static func clear(_ path: String) throws(SystemError) {
+  /// Removes a socket that nobody listens on; `init` does so too. Fails when somebody does, or when a file is there
+  /// that is no socket.
+  public static func clear(_ path: String) throws(SystemError) {
     switch try SystemError.check(unsafe clx_path_kind(path), "look at \(path)") {
     case 0: return
     case 1:
