@@ -41,11 +41,13 @@ public final class ControlServer: Sendable {
         throw ServiceError(.conflict, "the control server runs already")
       }
       let listener = try socket.listen()
+      let peers = try socket.peers()
       let stop = try EventFD()
       let (router, logger, limits) = (router, logger, limits)
       let thread = try Linux.Thread(name: "control") {
         var acceptor = Acceptor(
-          listener: listener, stop: stop, router: router, logger: logger, limits: limits)
+          listener: listener, peers: peers, stop: stop, router: router, logger: logger,
+          limits: limits)
         acceptor.run()
       }
       running = Running(listener: listener, stop: stop, thread: thread)
@@ -89,18 +91,22 @@ struct Limits: Sendable {
 /// Accepts connections until told to stop, and owns their threads.
 private struct Acceptor {
   let listener: UnixListener
+  let peers: ControlPeers
   let stop: EventFD
   let router: Router
   let logger: Logger
   let limits: Limits
+  private var refusals = Refusals()
   private let finished = Finished()
   private var threads: [Int: Linux.Thread] = [:]
   private var next = 0
 
   init(
-    listener: UnixListener, stop: EventFD, router: Router, logger: Logger, limits: Limits
+    listener: UnixListener, peers: ControlPeers, stop: EventFD, router: Router, logger: Logger,
+    limits: Limits
   ) {
     self.listener = listener
+    self.peers = peers
     self.stop = stop
     self.router = router
     self.logger = logger
@@ -135,6 +141,12 @@ private struct Acceptor {
 
   private mutating func serve(_ socket: OwnedFD) {
     let stream = ByteStream(socket: socket, stop: stop)
+    // The mode of the file says the same, unless somebody has changed it, or a directory was shared.
+    let peer = try? Identity.peer(of: socket)
+    guard let peer, peers.allow(peer.identity) else {
+      refuse(peer, on: stream)
+      return
+    }
     if threads.count >= limits.connections {
       let reply = HTTPReply.error(
         503, "the daemon serves \(limits.connections) connections already")
@@ -155,11 +167,38 @@ private struct Acceptor {
     }
   }
 
+  private mutating func refuse(_ peer: (pid: Int, identity: Identity)?, on stream: ByteStream) {
+    let user = peer.map { "user \($0.identity.user)" } ?? "an unknown user"
+    let reply = HTTPReply.error(403, "\(user) may not use the control interface")
+    try? stream.write(reply.encoded(keepAlive: false), within: .zero)
+    guard let unsaid = refusals.next(at: .now) else { return }
+    let process = peer.map { " (process \($0.pid))" } ?? ""
+    let more = unsaid == 0 ? "" : "; \(unsaid) others were refused since the last such line"
+    logger.warning("the control socket refused \(user)\(process)\(more)")
+  }
+
   private mutating func reap() {
     let ended = finished.ids.withLock { ids in
       defer { ids = [] }
       return ids
     }
     for id in ended { threads.removeValue(forKey: id)?.join() }
+  }
+}
+
+/// Says which refusals are to be logged: one in ten seconds, so that nobody can fill the log.
+struct Refusals {
+  private var last: ContinuousClock.Instant?
+  private var unsaid = 0
+
+  /// Counts one. The number of those before it that were not logged; `nil`: nor is this one to be.
+  mutating func next(at now: ContinuousClock.Instant) -> Int? {
+    if let last, now - last < .seconds(10) {
+      unsaid += 1
+      return nil
+    }
+    defer { unsaid = 0 }
+    last = now
+    return unsaid
   }
 }

@@ -1,5 +1,4 @@
 internal import ControlAPI
-internal import Glibc
 internal import Linux
 
 /// Where the control server listens, and who may talk to it.
@@ -22,11 +21,25 @@ public struct ControlSocket: Sendable, Equatable {
     self.permissions = permissions
   }
 
+  /// Who may ask, by user and group, whatever the mode of the file has become.
+  func peers() throws -> ControlPeers {
+    let own = Identity.current
+    var users: Set<UInt32> = [0, own.user]
+    if let owner { users.insert(try Identity.user(named: owner)) }
+    // The group's bit says whether its members are meant.
+    let bits = permissions.flatMap(permissionBits) ?? ControlSocket.standardPermissions
+    if bits & 0o020 == 0 { return ControlPeers(users: users, group: nil) }
+    return ControlPeers(
+      users: users, group: try group.map { try Identity.group(named: $0) } ?? own.group)
+  }
+
+  private static let standardPermissions: UInt32 = 0o600
+
   func listen() throws -> UnixListener {
     if let wrong = socketPathFault(path) {
       throw ServiceError(.invalid, "the control socket's path \(wrong)")
     }
-    var bits: UInt32 = 0o600
+    var bits = ControlSocket.standardPermissions
     if let permissions {
       guard let parsed = permissionBits(permissions) else {
         throw ServiceError(
@@ -36,13 +49,18 @@ public struct ControlSocket: Sendable, Equatable {
       }
       bits = parsed
     }
-    // The last directory only: /run is emptied at every start, and /run/swivel would be missing after it.
-    // A failure shows in the next step, with a better reason.
-    if let slash = path.lastIndex(of: "/"), slash != path.startIndex {
-      // SAFETY: the string lives through the call.
-      _ = unsafe mkdir(String(path[..<slash]), 0o755)
-    }
     return try UnixListener(
       path: path, owner: owner, group: group, permissions: bits, backlog: 64)
+  }
+}
+
+/// Users and a group, of which a client of the control interface must be one or a member.
+struct ControlPeers: Sendable, Equatable {
+  var users: Set<UInt32>
+  /// `nil`: users alone.
+  var group: UInt32?
+
+  func allow(_ identity: Identity) -> Bool {
+    users.contains(identity.user) || group.map(identity.isMember) == true
   }
 }

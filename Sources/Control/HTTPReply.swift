@@ -58,7 +58,8 @@ struct HTTPReply: Sendable, Equatable {
   }
 
   private static let phrases = [
-    200: "OK", 201: "Created", 204: "No Content", 400: "Bad Request", 404: "Not Found",
+    200: "OK", 201: "Created", 204: "No Content", 400: "Bad Request", 403: "Forbidden",
+    404: "Not Found",
     405: "Method Not Allowed", 408: "Request Timeout", 409: "Conflict", 411: "Length Required",
     413: "Content Too Large", 431: "Request Header Fields Too Large", 500: "Internal Server Error",
     503: "Service Unavailable", 505: "HTTP Version Not Supported",
