@@ -29,6 +29,7 @@ public struct Configuration: Sendable, Equatable {
   public var workers: Workers
   public var ports: [PortRequest] = []
   public var macTable = MACTable()
+  public var security = Security()
 
   /// Without a file: one worker, two guests' sockets and, where the daemon may make one, a TAP uplink.
   public static func embedded(cpu: Int, uplink: Bool) -> Configuration {

@@ -4,7 +4,7 @@ import Yams
 
 /// Walks the file's YAML and builds the configuration, noting everything that is not as it should be.
 struct ConfigurationReader {
-  static let keys = ["control", "workers", "ports", "mac-table"]
+  static let keys = ["control", "workers", "ports", "mac-table", "security"]
 
   var problems: [ConfigurationError.Problem] = []
 
@@ -35,6 +35,9 @@ struct ConfigurationReader {
       if let most = integer(table, "per-port", in: 1...(1 << 24)) {
         configuration.macTable.perPort = most
       }
+    }
+    if let security = section(top, "security", ConfigurationReader.securityKeys) {
+      configuration.security = self.security(security)
     }
     if let ports = top["ports"] {
       configuration.ports = self.ports(ports, control: configuration.control.path)

@@ -116,10 +116,12 @@ public struct Stats: Codable, Sendable, Equatable {
   public var macTable: MACTableStats
   /// The ports that exist now, in the order they were made.
   public var ports: [PortStats]
+  /// What the daemon has given up; `nil`: it is not known here.
+  public var security: SecurityStatus?
 
   public init(
     version: String, uptime: Double, received: Counters, sent: Counters, macTable: MACTableStats,
-    ports: [PortStats]
+    ports: [PortStats], security: SecurityStatus? = nil
   ) {
     self.version = version
     self.uptime = uptime
@@ -127,6 +129,7 @@ public struct Stats: Codable, Sendable, Equatable {
     self.sent = sent
     self.macTable = macTable
     self.ports = ports
+    self.security = security
   }
 }
 

@@ -67,6 +67,7 @@ struct StatsCommand: ParsableCommand {
       \(Figures.grouped(macs.aged)) aged, \(Figures.grouped(macs.deferred)) frames not learned from
 
       """
+    if let security = stats.security { text += "\nsecurity: \(security.description)\n" }
     return text
   }
 

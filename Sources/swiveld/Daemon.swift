@@ -11,6 +11,9 @@ final class Daemon {
   private let logger: Logger
   private let readiness = Readiness()
   private let network: Switch
+  private let confinement: Confinement
+  /// What the ports of the file and those of the control interface go through.
+  private let service: ConfinedSwitch
   private let server: ControlServer
   /// In force; `reload` replaces its ports.
   private var settings: Configuration
@@ -28,6 +31,7 @@ final class Daemon {
     self.logger = logger
     try Daemon.check(settings, cpus: cpus)
     OpenFiles.raiseLimit()
+    confinement = try Confinement(settings, file: file, logger: logger)
     // Threads inherit their CPUs: control stays off the workers', where there are others.
     let others = cpus.filter { !settings.workers.cpus.contains($0) }
     if others.isEmpty {
@@ -41,7 +45,8 @@ final class Daemon {
         macEntries: settings.macTable.entries, macAge: Double(settings.macTable.age),
         macsPerPort: settings.macTable.perPort),
       logger: logger)
-    server = ControlServer(socket: settings.control, service: network, logger: logger)
+    service = ConfinedSwitch(network: network, confinement: confinement)
+    server = ControlServer(socket: settings.control, service: service, logger: logger)
     do {
       for port in settings.ports { try add(port) }
       try wait { [server] in try await server.start() }
@@ -56,19 +61,20 @@ final class Daemon {
   }
 
   /// Finds what the machine would refuse, as far as it can be known without trying: CPUs, users, groups,
-  /// places of sockets.
+  /// places of sockets, the daemon's own user.
   static func check(_ settings: Configuration, cpus: [Int]) throws(ServiceError) {
     if let cpu = settings.workers.cpus.first(where: { !cpus.contains($0) }) {
       let usable = cpus.map(String.init).joined(separator: ", ")
       throw ServiceError(
         .invalid, "workers.cpus: CPU \(cpu) is not among those this process may use: \(usable)")
     }
+    try Confinement.check(settings.security)
     for port in settings.ports { try Switch.check(port) }
   }
 
   private func add(_ port: PortRequest) throws {
     do {
-      _ = try network.addPort(port)
+      _ = try service.addPort(port)
     } catch {
       // The embedded default has an uplink where it may; a configuration file means what it says.
       guard file == nil, port.tap != nil else { throw error }
@@ -111,6 +117,7 @@ final class Daemon {
     if next.workers != settings.workers { fixed.append("workers") }
     if next.control != settings.control { fixed.append("control") }
     if next.macTable != settings.macTable { fixed.append("mac-table") }
+    if next.security != settings.security { fixed.append("security") }
     if fixed.isEmpty { return }
     throw ServiceError(
       .invalid, "\(fixed.joined(separator: ", ")) can't change while the daemon runs; restart it")
@@ -124,13 +131,16 @@ final class Daemon {
     let coming = ports.filter { !running.contains($0) }
     // A port that is removed loses its guest, and putting it back does not bring the guest back: find out
     // first, and begin with what can be undone without a trace.
-    for port in coming { try Switch.check(port) }
+    for port in coming {
+      try Switch.check(port)
+      try confinement.check(port)
+    }
     let replacing = coming.filter { port in leaving.contains { port.collides(with: $0) } }
     var removed: [PortRequest] = []
     var added: [PortRequest] = []
     do {
       for port in coming where !replacing.contains(port) {
-        _ = try network.addPort(port)
+        _ = try service.addPort(port)
         added.append(port)
       }
       for port in leaving {
@@ -138,14 +148,14 @@ final class Daemon {
         removed.append(port)
       }
       for port in replacing {
-        _ = try network.addPort(port)
+        _ = try service.addPort(port)
         added.append(port)
       }
     } catch {
       for port in added { try? network.removePort(named: port.name) }
       for port in removed {
         do {
-          _ = try network.addPort(port)
+          _ = try service.addPort(port)
         } catch {
           logger.error("port '\(port.name)' could not be restored: \(error)")
         }

@@ -68,6 +68,23 @@ import Testing
           ], macTable: .init(entries: 1024, age: 300, perPort: 16)))
   }
 
+  @Test func securityIsOnAndEachPartCanBeTurnedOff() throws {
+    func security(_ text: String) throws -> Configuration.Security {
+      try Configuration.parse(text, file: "f", cpu: 0).security
+    }
+    #expect(try security("ports: []") == Configuration.Security())
+    #expect(Configuration.embedded(cpu: 0, uplink: true).security == Configuration.Security())
+    #expect(
+      try security("security: { user: off, capabilities: off, seccomp: off, landlock: false }")
+        == Configuration.Security(user: .off, capabilities: .off, seccomp: false, landlock: false))
+    #expect(
+      try security(
+        "security: { user: qemu, capabilities: [net-admin], seccomp: on, directories: [/run/a] }")
+        == Configuration.Security(
+          user: .named("qemu"), capabilities: .only(["net-admin"]), directories: ["/run/a"]))
+    #expect(try security("security: { capabilities: auto, user: 107 }").user == .named("107"))
+  }
+
   @Test func whatIsLeftOutHasDefaults() throws {
     let configuration = try Configuration.parse("ports: []", file: "f", cpu: 5)
     #expect(configuration == Configuration(workers: .init(cpus: [5])))
@@ -123,6 +140,16 @@ import Testing
     ("workers: { cpus: [-1] }", "1:19: a CPU's number must be 0 to 1023, not -1"),
     ("workers: { cpus: [one] }", "1:19: a CPU's number must be a whole number, not 'one'"),
     ("workers: { poll: lazy }", "1:18: workers.poll must be adaptive or busy, not 'lazy'"),
+    ("security: { sandbox: on }", "1:13: unknown key 'sandbox' in security; expected user,"),
+    ("security: on", "security must be a mapping, not 'on'"),
+    ("security: { seccomp: maybe }", "1:22: security.seccomp must be on or off, not 'maybe'"),
+    ("security: { landlock: [] }", "1:23: security.landlock must be on or off, not a list"),
+    ("security: { user: '' }", "security.user must be a user's name or number, or off"),
+    ("security: { user: [] }", "security.user must be a string, not a list"),
+    ("security: { capabilities: all }", "security.capabilities must be auto, off or a list"),
+    ("security: { capabilities: [sys-admin] }", "a capability must be one of chown, dac-override"),
+    ("security: { directories: /run }", "security.directories must be a list of directories"),
+    ("security: { directories: [run] }", "1:27: a directory must be an absolute path, not 'run'"),
     ("mac-table: { entries: 5 }", "1:23: mac-table.entries must be 16 to 16777216, not 5"),
     ("mac-table: { entries: 1e4 }", "1:23: mac-table.entries must be a whole number, not '1e4'"),
     ("mac-table: { entries: 01000 }", "must be a whole number, not '01000'"),

@@ -85,7 +85,10 @@ final class FakeService: SwitchService {
       ),
       ports: [
         PortStats(name: "vm1", state: .running, received: Counters(frames: 10), sent: Counters())
-      ])
+      ],
+      security: SecurityStatus(
+        user: "swivel (999)", capabilities: ["net-admin"], seccomp: true, landlock: 7,
+        directories: ["/run/swivel"]))
   }
 
   /// Ports with every member that a port can have, and one with none that it need not.

@@ -7,15 +7,23 @@ final class Daemon {
   let scratch: Scratch
   private var command: Command
   var configuration: String { scratch.file("swivel.yaml") }
-  var control: String { scratch.file("control.sock") }
+  let control: String
+  /// What else stands in its configuration.
+  private let more: String
   /// The last lines of its log, for a message; `wholeLog` to look for something.
   var log: String { command.tail }
   var wholeLog: String { command.output }
 
   /// Starts the daemon with these entries of `ports:` and waits until it answers.
-  init(ports: [String], scratch: Scratch) throws {
+  ///
+  /// - Parameters:
+  ///   - control: its control socket; `nil`: one in `scratch`.
+  ///   - more: further lines of its configuration.
+  init(ports: [String], scratch: Scratch, control: String? = nil, more: String = "") throws {
     self.scratch = scratch
-    try Daemon.write(ports: ports, in: scratch)
+    self.control = control ?? scratch.file("control.sock")
+    self.more = more
+    try Daemon.write(ports: ports, control: self.control, more: more, in: scratch)
     command = try Daemon.start(in: scratch)
     try awaitAnswer()
   }
@@ -36,12 +44,15 @@ final class Daemon {
     "{ name: \(name), tap: { device: \(device) } }"
   }
 
-  private static func write(ports: [String], in scratch: Scratch) throws {
+  private static func write(
+    ports: [String], control: String, more: String, in scratch: Scratch
+  ) throws {
     let text = """
-      control: { socket: \(scratch.file("control.sock")) }
+      control: { socket: \(control) }
       workers: { cpus: [0], poll: adaptive }
       ports:
       \(ports.map { "  - \($0)" }.joined(separator: "\n"))
+      \(more)
 
       """
     try text.write(toFile: scratch.file("swivel.yaml"), atomically: true, encoding: .utf8)
@@ -67,6 +78,23 @@ final class Daemon {
       "curl", "--silent", "--show-error", "--fail", "--max-time", "5", "--unix-socket", control,
       "http://swivel\(path)")
     return try JSONDecoder().decode(Reply.self, from: Data(body.utf8))
+  }
+
+  /// Asks for a port, and returns what the daemon answers, a refusal too.
+  func post(_ port: String) throws -> String {
+    try Command.run(
+      "curl", "--silent", "--max-time", "5", "--unix-socket", control, "--data", port,
+      "http://swivel/v1/ports")
+  }
+
+  /// The lines of /proc/PID/status, by name; numbers are a space apart.
+  func kernelStatus() throws -> [String: String] {
+    let text = try String(
+      contentsOfFile: "/proc/\(command.process.processIdentifier)/status", encoding: .utf8)
+    return text.split(separator: "\n").reduce(into: [:]) { lines, line in
+      let words = line.split(whereSeparator: \.isWhitespace)
+      lines[String(words[0].dropLast())] = words.dropFirst().joined(separator: " ")
+    }
   }
 
   func ports() throws -> [ControlAPI.Port] { try get("/v1/ports") }
@@ -99,7 +127,7 @@ final class Daemon {
 
   /// Writes other ports (or, as `text`, anything) to the configuration file and asks for a reload.
   func reload(ports: [String]) throws {
-    try Daemon.write(ports: ports, in: scratch)
+    try Daemon.write(ports: ports, control: control, more: more, in: scratch)
     command.signal(SIGHUP)
   }
 

@@ -1,0 +1,73 @@
+import ControlAPI
+import Foundation
+import Linux
+
+/// What Landlock leaves within reach.
+extension Confinement {
+  /// Reads the configuration, the users, the machine and itself; opens TAPs; makes sockets in `places`.
+  static func paths(_ places: [String], file: String?) -> Landlock {
+    var rules: [Landlock.Rule] = []
+    if let file {
+      // Its directory: a reload finds another file under the name. And that of the file itself, if it is a link.
+      let real = Directory.resolved(file) ?? file
+      for directory in Set([Directory.of(file), Directory.of(real)]).sorted() {
+        rules.append(.init(directory, .readFile))
+      }
+    }
+    for path in ["/etc/passwd", "/etc/group", "/etc/nsswitch.conf"] {
+      rules.append(.init(path, .readFile))
+    }
+    // Dispatch asks how its threads are, and ends the process when it is not told; each has a directory of its own
+    // here. Those of other processes say little to who is not their user.
+    rules.append(.init("/proc", .readFile))
+    // The C library and libnuma ask for processors and nodes, the arenas for pages.
+    for path in ["/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/kernel/mm"] {
+      rules.append(.init(path, [.readFile, .readDirectory]))
+    }
+    rules.append(.init("/dev/null", [.readFile, .writeFile]))
+    rules.append(.init("/dev/net/tun", [.readFile, .writeFile, .deviceControl]))
+    for place in places {
+      rules.append(.init(place, [.makeSocket, .removeFile, .makeDirectory]))
+    }
+    var landlock = Landlock(rules: rules)
+    // A service manager may listen at an abstract address, which is outside of any scope.
+    let notify = ProcessInfo.processInfo.environment["NOTIFY_SOCKET"] ?? ""
+    landlock.scopesAbstractSockets = !notify.hasPrefix("@")
+    return landlock
+  }
+
+  /// Finds what the daemon could have done before it gave up what it has: the kernel would say no more than
+  /// "permission denied".
+  func check(_ request: PortRequest) throws(ServiceError) {
+    guard let socket = request.listening else { return }
+    func refusal(_ why: String) -> ServiceError {
+      ServiceError(.failed, "port '\(request.name)': \(why)")
+    }
+    let folder = Directory.of(socket.path)
+    if let allowed = status.directories, let real = Directory.resolved(folder),
+      !allowed.contains(where: { real == $0 || $0 == "/" || real.hasPrefix($0 + "/") })
+    {
+      throw refusal(
+        "sockets can be made in \(allowed.joined(separator: ", ")) only, not in \(folder); "
+          + "name it in security.directories and restart the daemon")
+    }
+    let exists = PathAccess().isGranted(at: folder)
+    if exists, !PathAccess([.write, .search]).isGranted(at: folder) {
+      throw refusal("user \(status.user) may not make sockets in \(folder)")
+    }
+    if capabilities.contains(.chown) { return }
+    let own = Identity.current
+    let owner = try? socket.owner.map { try Identity.user(named: $0) }
+    if let owner, owner != own.user {
+      throw refusal(
+        "the daemon gave up CAP_CHOWN, and can't give the socket to '\(socket.owner ?? "")'; "
+          + "name chown in security.capabilities and restart it")
+    }
+    let group = try? socket.group.map { try Identity.group(named: $0) }
+    if let group, !own.isMember(of: group) {
+      throw refusal(
+        "the daemon is not in the group '\(socket.group ?? "")', and can't give the socket to it; "
+          + "put its user there, or name chown in security.capabilities, and restart it")
+    }
+  }
+}
