@@ -37,7 +37,8 @@ public final class Subject {
 
   public let plan: Plan
   private var process = Process()
-  private let input = Pipe()
+  /// testpmd ends with its input. Its end of the pipe is closed here when it has been given it.
+  private var input = Pipe()
 
   /// Starts it and waits for its sockets.
   public init(_ plan: Plan) throws {
@@ -101,7 +102,7 @@ public final class Subject {
     process.arguments = [plan.program] + plan.arguments
     process.standardOutput = log
     process.standardError = log
-    // testpmd ends with its input.
+    input = Pipe()
     process.standardInput = input
     try process.runUnblocked()
     Subject.running.withLock { [pid] in _ = $0.insert(pid) }
