@@ -69,7 +69,7 @@ public struct Case: Sendable {
   }
 
   /// `HG-07` of `HG-07 nested, packed`.
-  public var number: String { name.split(separator: " ").first.map(String.init) ?? name }
+  public var number: String { String(name.prefix { $0 != " " && $0 != "," }) }
 }
 
 extension Case: CustomStringConvertible {
