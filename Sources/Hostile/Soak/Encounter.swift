@@ -30,10 +30,12 @@ final class Encounter {
       let mode: SocketMode = dice.once(in: 4) ? .client : .server
       let mtu = dice.pick([nil, nil, nil, 1500, 9000])
       let isNew = dice.once(in: 3)
-      if isNew || visitor.request == nil {
+      if isNew || visitor.shape == nil {
         player.note("\(visitor.name) is made anew: \(queues) queues, \(mode), MTU \(mtu ?? 0)")
-        try visitor.addPort(queues: queues, mode: mode, mtu: mtu)
+        visitor.shape = .init(queues: queues, mode: mode, mtu: mtu)
+        try visitor.removePort()
       }
+      try visitor.addPort()
       try attach(visitor, &dice)
     }
     try introduce(&dice)
@@ -45,10 +47,8 @@ final class Encounter {
   }
 
   private func attach(_ visitor: Visitor, _ dice: inout Dice) throws {
-    let pairs = visitor.request?.vhostUser?.queues ?? 1
-    // As many rolls whatever the port is like: it may have been taken away for a count.
-    var drawn = GuestPort.Options.drawn(&dice, pairs: 4, patience: patience)
-    drawn.queuePairs = min(drawn.queuePairs, pairs)
+    let pairs = visitor.shape?.queues ?? 1
+    let drawn = GuestPort.Options.drawn(&dice, pairs: pairs, patience: patience)
     player.note("\(visitor.name): \(drawn.summary)")
     try visitor.attach(drawn)
     for other in visitors where other !== visitor { other.meetAnother() }

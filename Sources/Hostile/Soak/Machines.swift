@@ -64,6 +64,8 @@ final class Machines {
         name: name(number),
         vhostUser: VhostUserRequest(path: bed.path(of: name(number)), queues: queues)))
     player.stage.ports.add(1, ordering: .relaxed)
+    // What the guest before it left would pass for this one's.
+    try? FileManager.default.removeItem(atPath: "\(bed.folder)/guests/\(name(number))")
     let process = Process()
     let log = "\(bed.folder)/\(name(number)).log"
     _ = FileManager.default.createFile(atPath: log, contents: nil)

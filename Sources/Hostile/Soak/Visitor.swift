@@ -17,7 +17,15 @@ final class Visitor {
   /// What packets with offloads come from: no test frames do.
   var packetAddress: EthernetAddress { .station(number + 1000) }
 
-  private(set) var request: PortRequest?
+  /// What the port is like.
+  struct Shape {
+    var queues: Int
+    var mode: SocketMode
+    var mtu: Int?
+  }
+
+  var shape: Shape?
+  private var hasPort = false
   /// In client mode it is the guest that listens.
   private var listener: UnixListener?
   private var current: GuestPort?
@@ -50,21 +58,21 @@ final class Visitor {
 
   // ---- The port ----
 
-  func addPort(queues: Int, mode: SocketMode, mtu: Int?) throws {
-    try removePort()
+  /// Makes the port, of its shape, unless it is there: it may have been taken away for a count.
+  func addPort() throws {
+    guard !hasPort, let shape else { return }
     let path = bed.path(of: name)
-    if mode == .client { listener = try UnixListener(path: path, permissions: 0o666) }
-    let wanted = PortRequest(
-      name: name, vhostUser: VhostUserRequest(path: path, mode: mode, queues: queues), mtu: mtu)
-    try bed.add(wanted)
-    request = wanted
+    if shape.mode == .client { listener = try UnixListener(path: path, permissions: 0o666) }
+    let socket = VhostUserRequest(path: path, mode: shape.mode, queues: shape.queues)
+    try bed.add(PortRequest(name: name, vhostUser: socket, mtu: shape.mtu))
+    hasPort = true
     stage.ports.add(1, ordering: .relaxed)
   }
 
   /// With whatever guest is on it.
   func removePort() throws {
-    guard request != nil else { return }
-    request = nil
+    guard hasPort else { return }
+    hasPort = false
     try bed.remove(name)
     listener = nil
     current?.disconnect()
