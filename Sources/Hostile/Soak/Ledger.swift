@@ -167,7 +167,7 @@ final class Ledger {
     var drops: [String] = []
     for name in Bed.standing.prefix(2) {
       let port = try bed.port(name)
-      busy += port.sent.drops["queue_busy"] ?? 0
+      busy += port.received.drops["queue_busy"] ?? 0
       drops.append("\(name) has dropped \(port.received.drops) and \(port.sent.drops)")
     }
     // One worker that is taken off its CPU in the middle of a delivery may keep another from the same receiveq for too
