@@ -1,4 +1,4 @@
-internal import Linux
+public import Linux
 
 /// What control asks of the data plane while it runs: addresses and counts. Nothing here stops a worker.
 extension Dataplane {
@@ -81,6 +81,9 @@ extension Dataplane {
       return sums
     }
   }
+
+  /// Why drivers are interrupted by write(2), which a front-end can keep from returning; `nil`: they are not.
+  public var notifierLack: SystemError? { workers.lazy.compactMap(\.notifier.lack).first }
 
   public func workerSamples() -> [WorkerSample] {
     workers.map { worker in

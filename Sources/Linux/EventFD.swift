@@ -1,7 +1,8 @@
 internal import CLinux
 internal import Glibc
 
-/// A non-blocking eventfd: a counter another thread or process can wait for.
+/// A non-blocking eventfd of this process's own: a counter another thread or process can wait for. One that a
+/// stranger gave, or was given, is signalled by a `Notifier`.
 public final class EventFD: Sendable {
   public let descriptor: OwnedFD
 
@@ -10,7 +11,7 @@ public final class EventFD: Sendable {
   }
 
   /// Adds one; whoever waits wakes up.
-  public func signal() { EventFD.signal(descriptor.raw) }
+  public func signal() { clx_eventfd_signal(descriptor.raw) }
 
   /// Takes the count and resets it; 0 when nobody has signalled since.
   @discardableResult
@@ -20,8 +21,4 @@ public final class EventFD: Sendable {
     let length = unsafe read(descriptor.raw, &count, MemoryLayout<UInt64>.size)
     return length == MemoryLayout<UInt64>.size ? count : 0
   }
-
-  /// Adds one to the eventfd `raw`. Never blocks when the descriptor is non-blocking; a full counter is
-  /// left as it is, which its reader sees all the same.
-  public static func signal(_ raw: CInt) { clx_eventfd_signal(raw) }
 }

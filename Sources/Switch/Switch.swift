@@ -76,6 +76,11 @@ public final class Switch: SwitchService {
         "no reserved hugepages: the workers use \(dataplane.workerSamples()[0].pages); for speed, reserve 2 MiB pages (vm.nr_hugepages), 4 for each worker"
       )
     }
+    if let lack = dataplane.notifierLack {
+      logger.notice(
+        "no asynchronous I/O for this process (\(lack)): a front-end that fills its call eventfd and makes it block can hold up a worker"
+      )
+    }
     let keeper = try Housekeeping(self)
     housekeeping.withLock { $0 = keeper }
   }

@@ -206,7 +206,7 @@ final class VhostPort: SwitchPort {
         guard status.rings[index]?.run == run else { return false }
         status.rings[index]?.fault = fault
         // virtio v1.4, 2.1.2: an unrecoverable error is to be signalled; vhost-user has an eventfd for it.
-        if let error = status.rings[index]?.error { EventFD.signal(error.raw) }
+        if let error = status.rings[index]?.error { Notifier.signal(error) }
         return true
       }
       if isNew { report("ring \(index) stopped: \(fault.explanation)") }

@@ -56,7 +56,7 @@ extension Session {
       return nil
     } catch {
       onEvent(.ringFailed(index, error.message))
-      if let descriptor = ring.error { EventFD.signal(descriptor.raw) }
+      if let descriptor = ring.error { Notifier.signal(descriptor) }
       return "ring \(index): \(error.message)"
     }
     rings[index].isLive = true

@@ -64,12 +64,13 @@ extension Session {
     }
     // Buffers used just before may have been told to the old descriptor, which nobody reads (E83).
     if request == .setVringCall, rings[index].isLive, let descriptor {
-      EventFD.signal(descriptor.raw)
+      Notifier.signal(descriptor)
     }
     return outcome
   }
 
-  /// A descriptor that workers will write to must be an eventfd, and must not make them wait (HP-08).
+  /// A descriptor that workers will signal must be an eventfd (HP-08). That it does not block is for the fallback of
+  /// `Notifier` alone, as its other holder can change that.
   static func check(eventFD descriptor: OwnedFD, _ request: Request) throws(ProtocolError) {
     guard descriptor.isEventFD else {
       throw .refused(request, "the descriptor is not an eventfd")

@@ -4,6 +4,14 @@ import Linux
 
 @testable import Dataplane
 
+extension Virtqueue {
+  /// Interrupts the driver as a worker does when its turn ends.
+  mutating func notify() {
+    let call = interrupt()
+    if call >= 0 { clx_eventfd_signal(call) }
+  }
+}
+
 /// Guest memory with one split ring in it, and a driver's hands: every word can be poked, right or wrong.
 final class RingMemory {
   static let guestBase: UInt64 = 0x10_0000

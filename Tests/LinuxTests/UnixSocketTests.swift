@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Linux
 import SystemPackage
@@ -18,7 +19,7 @@ import Testing
     #expect(message.count == 24 && message.descriptors.count == 2 && !message.truncated)
     let raw = message.descriptors.map(\.raw)
     #expect(raw.allSatisfy { fcntl($0, F_GETFD) == FD_CLOEXEC })
-    EventFD.signal(raw[0])
+    clx_eventfd_signal(raw[0])
     #expect(event.drain() == 1, "it is the same open file")
     received = nil
     _ = consume message

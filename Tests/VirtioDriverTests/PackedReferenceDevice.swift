@@ -126,7 +126,7 @@ final class PackedReferenceDevice: ReferenceDevice {
       }
     if wanted {
       interrupts += 1
-      if let call { EventFD.signal(call.raw) }
+      if let call { Notifier.signal(call) }
     }
   }
 

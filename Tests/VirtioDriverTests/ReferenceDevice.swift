@@ -161,7 +161,7 @@ class ReferenceDevice {
     }
     if wanted {
       interrupts += 1
-      if let call { EventFD.signal(call.raw) }
+      if let call { Notifier.signal(call) }
     }
   }
 

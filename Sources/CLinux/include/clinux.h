@@ -93,14 +93,28 @@ CLINUX_INLINE ssize_t clx_writev(int fd, const struct iovec *vectors, int count)
   return written < 0 ? -errno : written;
 }
 
-/// Adds one to an eventfd. A full counter is left as it is, which its reader sees all the same.
+/// Adds one to an eventfd of this process's own, which nobody else can fill or make wait. A full counter is left as
+/// it is, which its reader sees all the same.
 CLINUX_INLINE void clx_eventfd_signal(int fd) {
   uint64_t one = 1;
   if (write(fd, &one, sizeof one) < 0) return;
 }
 
+/// What `clx_notify` works with; of one thread at a time.
+struct clx_notifier;
+/// Eventfds that go to the kernel in one call.
+#define CLX_NOTIFIER_BATCH 16
+
+/// Adds one to each of `count` eventfds, whoever else holds them: never waits. A full counter is left as it is.
+void clx_notify(struct clx_notifier *notifier, const int *fds, int count)
+    __attribute__((swift_attr("@_noLocks"), swift_attr("@_noAllocation")));
+
 // ---- File descriptors -------------------------------------------------------------------------------
 
+/// Makes a notifier. -errno when the kernel has no asynchronous I/O for this process, or none is wanted: then what
+/// was made, if it is not NULL, uses write(2), which a full counter may hold up.
+int clx_notifier_open(int asynchronous, struct clx_notifier **notifier);
+void clx_notifier_close(struct clx_notifier *notifier);
 /// An eventfd, non-blocking and close-on-exec.
 int clx_eventfd(unsigned initial);
 /// An anonymous file that can be mapped and passed on; `hugePage` is 0 or the log2 of the page size.

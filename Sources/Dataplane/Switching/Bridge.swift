@@ -261,7 +261,7 @@ extension Worker {
       delivered = unsafe ring.deliver(burst, order, count, limit: limit)
       ring.publish()
       if sharesQueues {
-        ring.notify()
+        interruptLater(ring)
       } else {
         notifyLater(ring)
       }

@@ -88,15 +88,14 @@ internal import Synchronization
   @inline(always)
   var hasNews: Bool { unsignalled > 0 }
 
-  /// Interrupts the driver if it wants to hear of what was published since the last time (2.8.10). A full fence
-  /// has come after `publish`.
+  /// Whether the driver wants to hear of what was published since the last time (2.8.10). A full fence has come
+  /// after `publish`.
   @inline(always)
-  mutating func notifyFenced() {
-    if unsignalled == 0 { return }
+  mutating func wantsInterrupt() -> Bool {
+    if unsignalled == 0 { return false }
     let count = min(unsignalled, ring.size)
     unsignalled = 0
-    let event = ring.driverEvent
-    if isWanted(event, count) { interrupt() }
+    return isWanted(ring.driverEvent, count)
   }
 
   /// Whether the last `count` descriptors passed are worth an interrupt. The reserved value of the flags, and one

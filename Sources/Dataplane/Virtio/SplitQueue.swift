@@ -96,18 +96,16 @@ internal import Synchronization
   @inline(always)
   var hasNews: Bool { nextUsed != signalledUsed }
 
-  /// Interrupts the driver if it wants to hear of what `publish` has shown since the last time (2.7.7.2). A full
-  /// fence has come after `publish`.
+  /// Whether the driver wants to hear of what `publish` has shown since the last time (2.7.7.2). A full fence has
+  /// come after `publish`.
   @inline(always)
-  mutating func notifyFenced() {
+  mutating func wantsInterrupt() -> Bool {
     let old = signalledUsed
-    if nextUsed == old { return }
+    if nextUsed == old { return false }
     signalledUsed = nextUsed
-    let wanted =
-      eventIndex
+    return eventIndex
       ? clx_need_event(ring.usedEvent, nextUsed, old) != 0
       : ring.availFlags & 1 == 0
-    if wanted { interrupt() }
   }
 
   /// Asks the driver not to kick (2.7.10.2). With EVENT_IDX there is nothing to write: the event index

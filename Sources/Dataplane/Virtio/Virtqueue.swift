@@ -55,8 +55,9 @@ protocol Virtqueue {
   /// Whether anything was published since the driver was last considered for an interrupt.
   var hasNews: Bool { get }
 
-  /// `notify`, when a full fence has come after `publish` already.
-  mutating func notifyFenced()
+  /// Whether the driver wants to hear of what `publish` has shown since it was last considered. A full fence has
+  /// come after `publish`.
+  mutating func wantsInterrupt() -> Bool
 
   /// Asks the driver not to kick.
   func suppressKicks()
@@ -74,22 +75,23 @@ struct PlainBuffer {
 }
 
 extension Virtqueue {
-  /// Interrupts the driver if it wants to hear of what `publish` has shown since the last time.
+  /// The eventfd by which the driver is to be told of what `publish` has shown since the last time, or -1. It is the
+  /// caller's to signal, as several go to the kernel at once.
   @inline(always)
-  mutating func notify() {
-    if !hasNews { return }
+  mutating func interrupt() -> CInt {
+    if !hasNews { return -1 }
     // The driver writes its wish, then looks for used buffers; we wrote used buffers, then look at its wish. Both
     // must see the other's write, and only a full fence orders a store before a load.
     atomicMemoryFence(ordering: .sequentiallyConsistent)
-    notifyFenced()
+    return interruptFenced()
   }
 
-  @inline(never)
-  func interrupt() {
-    if call >= 0 {
-      clx_eventfd_signal(call)
-      counters.add(.notifications, 1)
-    }
+  /// `interrupt`, when a full fence has come after `publish` already.
+  @inline(always)
+  mutating func interruptFenced() -> CInt {
+    if !wantsInterrupt() || call < 0 { return -1 }
+    counters.add(.notifications, 1)
+    return call
   }
 }
 
@@ -135,18 +137,18 @@ extension Virtqueue {
   }
 
   @inline(always)
-  func notify() {
+  func interrupt() -> CInt {
     switch self {
-    case .split(let queue): unsafe queue.pointee.notify()
-    case .packed(let queue): unsafe queue.pointee.notify()
+    case .split(let queue): unsafe queue.pointee.interrupt()
+    case .packed(let queue): unsafe queue.pointee.interrupt()
     }
   }
 
   @inline(always)
-  func notifyFenced() {
+  func interruptFenced() -> CInt {
     switch self {
-    case .split(let queue): unsafe queue.pointee.notifyFenced()
-    case .packed(let queue): unsafe queue.pointee.notifyFenced()
+    case .split(let queue): unsafe queue.pointee.interruptFenced()
+    case .packed(let queue): unsafe queue.pointee.interruptFenced()
     }
   }
 

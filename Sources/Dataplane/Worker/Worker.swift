@@ -1,5 +1,6 @@
 internal import CLinux
 internal import Glibc
+internal import Linux
 internal import Synchronization
 
 /// One worker: everything its thread touches, and one turn of its loop.
@@ -34,13 +35,20 @@ internal import Synchronization
   let unannounced: UnsafeMutablePointer<VirtqueuePointer>
   var unannouncedCount = 0
   static let unannouncedCapacity = 16
+  /// Call eventfds that are to be signalled before the turn ends, while their rings can't be stopped.
+  let calls: UnsafeMutablePointer<CInt>
+  var callCount = 0
+  static let callCapacity = 64
+  /// The `WorkerThread`'s.
+  let notifier: OpaquePointer
   /// Whether other workers fill the same receiveqs, so that each must be held for a burst.
   let sharesQueues: Bool
   /// Whether the kernel lacks membarrier(2), so that each turn must fence.
   let fences: Bool
 
   init(
-    state: WorkerState, table: MACTable, arena: Arena, sharesQueues: Bool, fences: Bool
+    state: WorkerState, table: MACTable, arena: Arena, notifier: Notifier, sharesQueues: Bool,
+    fences: Bool
   ) throws {
     let burst = try Burst(arena: arena)
     let hints = unsafe MACTable.Hints(try arena.allocate(bytes: MACTable.Hints.byteCount))
@@ -53,6 +61,7 @@ internal import Synchronization
     let steering = try Steering(arena: arena, key: table.key)
     let unannounced = unsafe try arena.allocate(
       bytes: Worker.unannouncedCapacity * MemoryLayout<VirtqueuePointer>.stride)
+    let calls = unsafe try arena.allocate(bytes: Worker.callCapacity * MemoryLayout<CInt>.stride)
     self.state = state
     self.table = table
     self.hints = hints
@@ -69,6 +78,8 @@ internal import Synchronization
       to: UInt16.self, capacity: Burst.size)
     unsafe self.unannounced = unsafe unannounced.bindMemory(
       to: VirtqueuePointer.self, capacity: Worker.unannouncedCapacity)
+    unsafe self.calls = unsafe calls.bindMemory(to: CInt.self, capacity: Worker.callCapacity)
+    unsafe self.notifier = unsafe notifier.raw
   }
 
   /// Polls each queue of the plan once. Returns the frames taken. A function of its own wherever it is called, as
@@ -95,6 +106,7 @@ internal import Synchronization
     if moved > 0 {
       state.add(.busyTurns)
       if unannouncedCount > 0 { announce() }
+      if callCount > 0 { interruptDrivers() }
     }
     finishTurn()
     return moved
@@ -173,8 +185,29 @@ internal import Synchronization
   @inline(never)
   private mutating func announce() {
     atomicMemoryFence(ordering: .sequentiallyConsistent)
-    for index in 0..<unannouncedCount { unsafe unannounced[index].notifyFenced() }
+    for index in 0..<unannouncedCount { signalLater(unsafe unannounced[index].interruptFenced()) }
     unannouncedCount = 0
+  }
+
+  /// Looks at what a driver wants while its ring's lock is held; the signal can wait until nobody waits for that.
+  @inline(never)
+  mutating func interruptLater(_ ring: VirtqueuePointer) { signalLater(ring.interrupt()) }
+
+  /// Has an eventfd that a ring has named, if it has, be signalled when the turn ends.
+  @inline(always)
+  private mutating func signalLater(_ call: CInt) {
+    if call < 0 { return }
+    if callCount == Worker.callCapacity { interruptDrivers() }
+    unsafe calls[callCount] = call
+    callCount &+= 1
+  }
+
+  /// Interrupts drivers. Their front-ends hold these eventfds too, and may have filled them and made them block:
+  /// a write(2) would wait for them.
+  @inline(never)
+  private mutating func interruptDrivers() {
+    unsafe clx_notify(notifier, calls, CInt(truncatingIfNeeded: callCount))
+    callCount = 0
   }
 
   // ---- Sharing receiveqs ----

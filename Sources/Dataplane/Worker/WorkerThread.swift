@@ -23,6 +23,7 @@ internal import Synchronization
   let arena: Arena
   let wake: EventFD
   let epoll: OwnedFD
+  let notifier: Notifier
   private let worker: UnsafeMutablePointer<Worker>
   private var thread: Linux.Thread?
 
@@ -35,14 +36,17 @@ internal import Synchronization
     let wake = try EventFD()
     let epoll = OwnedFD(taking: try SystemError.check(clx_epoll_create(), "make an epoll set"))
     try SystemError.check(clx_epoll_add(epoll.raw, wake.descriptor.raw, 0, 0), "watch an eventfd")
+    let notifier = try Notifier()
     let value = try Worker(
-      state: state, table: table, arena: arena, sharesQueues: sharesQueues, fences: fences)
+      state: state, table: table, arena: arena, notifier: notifier, sharesQueues: sharesQueues,
+      fences: fences)
     let worker = UnsafeMutablePointer<Worker>.allocate(capacity: 1)
     unsafe worker.initialize(to: value)
     self.arena = arena
     self.state = state
     self.wake = wake
     self.epoll = epoll
+    self.notifier = notifier
     unsafe self.worker = unsafe worker
   }
 
