@@ -255,6 +255,12 @@ int clx_file_size(int fd, uint64_t *length, uint64_t *blockSize, int *isRegular)
   return 0;
 }
 
+int64_t clx_file_system(int fd) {
+  struct statfs system;
+  if (fstatfs(fd, &system) < 0) return -errno;
+  return (uint32_t)system.f_type;
+}
+
 int clx_is_eventfd(int fd) {
   char path[64], target[64];
   snprintf(path, sizeof path, "/proc/self/fd/%d", fd);

@@ -82,6 +82,16 @@ struct Metrics {
         }
       }
     }
+    family(
+      "swivel_port_faults_total", "counter",
+      "Rings that broke, and what the front-end did against the protocol, by name."
+    ) {
+      ports.flatMap { port in
+        port.faults.sorted { $0.key < $1.key }.map { name, count in
+          ([("port", port.name), ("fault", name)], "\(count)")
+        }
+      }
+    }
     family("swivel_port_macs", "gauge", "Addresses learned on the port.") {
       ports.map { ([("port", $0.name)], "\($0.macs)") }
     }

@@ -19,6 +19,9 @@ public struct Port: Codable, Sendable, Equatable {
   public var explanation: String
   /// The most recent error of this port, kept until the next one replaces it.
   public var lastError: String?
+  /// What has gone wrong since the port was made, by name: rings that broke and why, and what the front-end did
+  /// against the protocol. Never goes back.
+  public var faults: [String: UInt64]
   /// Configured or negotiated MTU in bytes, where there is one.
   public var mtu: Int?
   /// NUMA node of the guest's memory, when it is known.
@@ -38,8 +41,9 @@ public struct Port: Codable, Sendable, Equatable {
 
   public init(
     name: String, kind: PortKind, state: PortState, explanation: String, lastError: String? = nil,
-    mtu: Int? = nil, guestNode: Int? = nil, macs: Int = 0, macLimit: Int? = nil,
-    learning: LearningCounters = LearningCounters(), vhostUser: VhostUserStatus? = nil,
+    faults: [String: UInt64] = [:], mtu: Int? = nil, guestNode: Int? = nil, macs: Int = 0,
+    macLimit: Int? = nil, learning: LearningCounters = LearningCounters(),
+    vhostUser: VhostUserStatus? = nil,
     tap: TapStatus? = nil, received: Counters = Counters(), sent: Counters = Counters(),
     queues: [Queue] = []
   ) {
@@ -48,6 +52,7 @@ public struct Port: Codable, Sendable, Equatable {
     self.state = state
     self.explanation = explanation
     self.lastError = lastError
+    self.faults = faults
     self.mtu = mtu
     self.guestNode = guestNode
     self.macs = macs

@@ -65,6 +65,15 @@ extension Dataplane {
     }
   }
 
+  /// Why queue `index` of a port is broken; `nil`: it is not, or there is no such queue. Of a ring that was stopped, why
+  /// it was when it ran. A ring whose memory has vanished is broken by this call, whatever a worker has found in it.
+  public func fault(port number: Int, queue index: Int) -> QueueFault? {
+    state.withLock { state in
+      guard let port = port(number, state), port.queues.indices.contains(index) else { return nil }
+      return port.queues[index].inspect()
+    }
+  }
+
   /// Sums over the queues of all ports that are or have been, each port counted exactly once.
   public var totals: (transmitq: CounterSample, receiveq: CounterSample) {
     state.withLock { state in

@@ -276,8 +276,11 @@ public import Linux
         let ring = port.queues[index].ring
       else { return nil }
       unwatch(ring, index: index)
+      let stopped = port.queues[index]
       port.queues[index].ring = nil
       publish(&state)
+      // The last look at it: why it is broken, if it is, can be asked for until the next start.
+      _ = stopped.inspect()
       let next = ring.queue.base
       free(ring)
       return next

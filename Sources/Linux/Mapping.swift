@@ -4,6 +4,12 @@ internal import SystemPackage
 
 /// Mapped memory, unmapped when the last reference goes. Whoever hands its address to a worker keeps the
 /// mapping alive until no worker can hold that address any more.
+///
+/// # Memory that vanishes
+///
+/// Whoever shares a file can take pages of it away under a worker's hands. Each shared mapping is in a table, from
+/// before its first access until after its last; a SIGBUS inside one puts memory of our own in place of the whole
+/// mapping, notes that, and signals `vanished` (guard.c). A SIGBUS anywhere else does what it would without us.
 @safe public final class Mapping: @unchecked Sendable {
   /// First byte that was asked for.
   public let base: UnsafeMutableRawPointer
@@ -13,6 +19,8 @@ internal import SystemPackage
   public let pageSize: Int
   private let mapped: UnsafeMutableRawPointer
   private let mappedLength: Int
+  /// Its place among the guarded mappings; `nil`: the memory is our own, and nobody can take it.
+  private let guarded: CInt?
 
   init(
     base: UnsafeMutableRawPointer, length: Int, pageSize: Int, mapped: UnsafeMutableRawPointer,
@@ -23,14 +31,29 @@ internal import SystemPackage
     self.pageSize = pageSize
     unsafe self.mapped = unsafe mapped
     self.mappedLength = mappedLength
+    guarded = nil
   }
 
   /// Maps bytes `offset ..< offset + length` of `file`, shared, readable and writable.
   ///
-  /// Fails with `.invalidArgument` when the range is empty, overflows, or is not wholly inside the file:
-  /// a mapping beyond the end of its file would kill the process at the first access.
+  /// Who else holds the file can shorten it later: then `hasVanished` becomes true at the first access to what is
+  /// gone, and all of the mapping is memory of our own, zeros at first.
+  ///
+  /// Fails with `.invalidArgument` when the range is empty, overflows, or is not wholly inside the file, and with
+  /// `.notSupported` when an access might have to wait for another process: only regular files of file systems that
+  /// serve themselves are mapped.
   public init(sharing file: OwnedFD, offset: UInt64, length: UInt64) throws(SystemError) {
-    let (fileLength, pageSize, _) = try file.fileSize()
+    let (fileLength, pageSize, isRegular) = try file.fileSize()
+    let fileSystem = try FileSystem(of: file)
+    guard isRegular, fileSystem.servesItself else {
+      throw SystemError(
+        isRegular
+          ? "map a file of file system 0x\(String(fileSystem.magic, radix: 16)), whose pages another process may have to bring (share memory by memfd, tmpfs or hugetlbfs)"
+          : "map what is no regular file", errno: .notSupported)
+    }
+    guard Mapping.vanished != nil else {
+      throw SystemError("guard guest memory against its loss", errno: .noMemory)
+    }
     let (end, overflow) = offset.addingReportingOverflow(length)
     guard length > 0, !overflow, end <= fileLength, end <= UInt64(Int.max) / 2 else {
       throw SystemError(
@@ -45,6 +68,12 @@ internal import SystemPackage
     try SystemError.check(
       unsafe clx_map_shared(file.raw, start, whole, &address), "map \(length) bytes of guest memory"
     )
+    let place = unsafe clx_guard_add(address, whole, Int(page))
+    guard place >= 0 else {
+      _ = unsafe clx_unmap(address, whole)
+      throw SystemError("guard \(length) bytes of guest memory", errno: .noSpace)
+    }
+    guarded = place
     unsafe mapped = unsafe address.unsafelyUnwrapped
     mappedLength = whole
     unsafe base = unsafe mapped + Int(offset - start)
@@ -55,6 +84,22 @@ internal import SystemPackage
   }
 
   deinit {
+    if let guarded { clx_guard_remove(guarded) }
     _ = unsafe clx_unmap(mapped, mappedLength)
   }
+
+  /// Whether an access has found a page missing: what is here is not what the file's other holders see, and may not be
+  /// used any more, though it does no harm to touch it.
+  public var hasVanished: Bool { guarded.map { clx_guard_is_gone($0) != 0 } ?? false }
+
+  /// Signalled whenever a mapping has vanished, in whatever thread; `nil`: there is no way to survive that.
+  public static let vanished: EventFD? = {
+    guard let event = try? EventFD(), clx_guard_install(event.descriptor.raw) == 0 else {
+      return nil
+    }
+    return event
+  }()
+
+  /// Mappings that have vanished so far in this process.
+  public static var vanishedCount: UInt { clx_guard_count() }
 }

@@ -11,7 +11,8 @@ final class Housekeeping: Sendable {
     let finish = try EventFD()
     let dataplane = parent.dataplane
     let step = Duration.seconds(parent.configuration.macAge / Double(Dataplane.lifetime))
-    // A port is at most this long broken before its front-end and the log hear of it.
+    // A port is at most this long broken before its front-end and the log hear of it; one whose memory has vanished, which
+    // whoever has touched it tells of, not even that.
     let look = Duration.milliseconds(200)
     weak let weakParent = parent
     thread = try Linux.Thread(name: "housekeeping") {
@@ -25,11 +26,11 @@ final class Housekeeping: Sendable {
         }
         let wait = min(look, now.duration(to: nextAge))
         let milliseconds = max(1, Int(wait / .milliseconds(1)))
-        if (try? Poller.wait([(finish.descriptor.raw, .read)], milliseconds: milliseconds))?[0]
-          == true
-        {
-          return
-        }
+        let watched = [finish, Mapping.vanished].compactMap { $0 }
+        let ready = try? Poller.wait(
+          watched.map { ($0.descriptor.raw, .read) }, milliseconds: milliseconds)
+        if ready?[0] == true { return }
+        Mapping.vanished?.drain()
         for port in weakParent?.allPorts ?? [] { port.inspect() }
       }
     }

@@ -36,6 +36,8 @@ final class PortStatus: Sendable {
     /// By index; `nil`: not running.
     var rings: [Ring?]
     var lastError: String?
+    /// What has gone wrong since the port was made, by name: `QueueFault.name`, `SessionFault`.
+    var faults: [String: UInt64] = [:]
   }
 
   private let values: Lock<Values>
@@ -60,10 +62,35 @@ final class PortStatus: Sendable {
   /// Whether a line about something ordinary may be logged now.
   func allowsLine(_ message: String) -> Bool { log.withLock { $0.allows(message) } }
 
-  /// Keeps an error; returns whether it deserves a line in the log.
-  func record(_ message: String) -> Bool {
-    values.withLock { $0.lastError = message }
+  /// Keeps an error, and counts it by name where it has one; returns whether it deserves a line in the log.
+  func record(_ message: String, as name: String?) -> Bool {
+    values.withLock { values in
+      values.lastError = message
+      if let name { values.faults[name, default: 0] += 1 }
+    }
     return log.withLock { $0.allows(message) }
+  }
+}
+
+/// What a front-end does wrong outside its rings, by its name in the control interface and in Prometheus labels.
+enum SessionFault: String {
+  /// Bytes that make no message.
+  case malformedMessage = "malformed_message"
+  /// A message that asks for what can't be.
+  case refusedRequest = "refused_request"
+  /// The connection broke, or stalled in mid-message or before a reply.
+  case connectionFailed = "connection_failed"
+  /// A ring that could not be started as it was set up.
+  case ringNotStarted = "ring_not_started"
+  /// Another front-end on the same socket.
+  case secondFrontEnd = "second_front_end"
+
+  init(_ kind: ProtocolError.Kind) {
+    switch kind {
+    case .malformed: self = .malformedMessage
+    case .refused: self = .refusedRequest
+    case .connection: self = .connectionFailed
+    }
   }
 }
 

@@ -81,7 +81,8 @@ final class TapPort: SwitchPort {
       name: request.name, kind: .tap, state: lost ? .broken : .running,
       explanation: lost
         ? "the interface \(name) was deleted; remove this port and add it again"
-        : "carries frames to and from the interface \(name)", mtu: request.mtu,
+        : "carries frames to and from the interface \(name)",
+      faults: lost ? [QueueFault.deviceGone.name: 1] : [:], mtu: request.mtu,
       tap: TapStatus(device: name, queues: queueCount, made: made))
     for index in 0..<(2 * queueCount) {
       let counters = Counters(parent.dataplane.counters(port: number, queue: index) ?? .init())

@@ -105,7 +105,7 @@ final class VhostBackend: Backend {
   private func mapping(for region: GuestRegion) throws(BackendError) -> Mapping {
     let kept = mappings.first { old in
       old.region.file === region.file && old.region.mmapOffset == region.mmapOffset
-        && old.region.size == region.size
+        && old.region.size == region.size && !old.mapping.hasVanished
     }
     if let kept { return kept.mapping }
     do {
@@ -119,6 +119,7 @@ final class VhostBackend: Backend {
 
   func startRing(_ ring: RingConfiguration) throws(BackendError) {
     guard let memory else { throw BackendError("there is no memory table yet") }
+    if memory.hasVanished { throw BackendError(QueueFault.memoryVanished.explanation) }
     if isTranslated, iotlb == nil { throw BackendError("there is no descriptor for an IOTLB") }
     let setup = RingSetup(ring)
     if let iotlb { try requireTranslations(setup, of: ring.index, iotlb) }
@@ -167,6 +168,8 @@ final class VhostBackend: Backend {
     guard let (worker, base, _) = running.removeValue(forKey: index) else { return 0 }
     let next = parent.dataplane.stopRing(index, of: port.number) ?? base
     if index % 2 == 1 { parent.release([worker]) }
+    // Whoever breaks a ring and starts it anew at once is counted too.
+    if let run = port.status.read({ $0.rings[index]?.run }) { port.inspect(index, run: run) }
     port.status.update { $0.rings[index] = nil }
     return next
   }

@@ -18,6 +18,7 @@ extension VhostPort {
         protocolFeatures: status.protocolFeatures.names,
         deviceStatus: status.deviceStatus.names, memoryRegions: status.regions,
         iotlb: status.iotlb))
+    port.faults = status.faults
     for index in 0..<(2 * pairs) { port.add(queue(index, status.rings[index])) }
     (port.state, port.explanation) = explain(status, port.queues)
     return port
@@ -28,7 +29,7 @@ extension VhostPort {
     let isReceiveq = index % 2 == 0
     let worker = isReceiveq ? nil : ring?.worker
     // The counters know of a fault at once, the port's thread a little later.
-    let fault = ring == nil ? nil : sample.fault
+    let fault = ring == nil ? nil : fault(of: index)
     return Queue(
       index: index, direction: isReceiveq ? .receiveq : .transmitq,
       state: ring == nil

@@ -146,7 +146,7 @@ final class VhostPort: SwitchPort {
       if status.allowsLine("disconnected") {
         parent.logger.info("port '\(request.name)': front-end disconnected")
       }
-    case .failed(let error): report("\(error)")
+    case .failed(let error): report("\(error)", as: SessionFault(error.kind).rawValue)
     }
     return true
   }
@@ -164,16 +164,21 @@ final class VhostPort: SwitchPort {
       parent.logger.debug("port '\(name)': ring \(index) started\(enabled ? "" : ", not enabled")")
     case .ringStopped(let index):
       parent.logger.debug("port '\(name)': ring \(index) stopped")
-    case .ringFailed(let index, let reason): report("ring \(index): \(reason)")
-    case .refused(let reason): report(reason)
+    case .ringFailed(let index, let reason):
+      report("ring \(index): \(reason)", as: SessionFault.ringNotStarted.rawValue)
+    case .refused(let reason): report(reason, as: SessionFault.refusedRequest.rawValue)
     case .refusedSecondFrontEnd:
-      report("a second front-end tried to connect and was turned away")
+      report(
+        "a second front-end tried to connect and was turned away",
+        as: SessionFault.secondFrontEnd.rawValue)
     }
   }
 
-  /// Keeps an error for `port show`, and logs it, though not the same one over and over.
-  func report(_ message: String) {
-    if status.record(message) { parent.logger.warning("port '\(request.name)': \(message)") }
+  /// Keeps an error for `port show`, counts it by name, and logs it, though not the same one over and over.
+  func report(_ message: String, as name: String? = nil) {
+    if status.record(message, as: name) {
+      parent.logger.warning("port '\(request.name)': \(message)")
+    }
   }
 
   // ---- Readings ----
@@ -187,6 +192,8 @@ final class VhostPort: SwitchPort {
     parent.dataplane.counters(port: number, queue: queue) ?? CounterSample()
   }
 
+  func fault(of queue: Int) -> QueueFault? { parent.dataplane.fault(port: number, queue: queue) }
+
   func node(ofWorker worker: Int) -> Int { parent.node(ofWorker: worker) }
 
   // ---- Housekeeping ----
@@ -197,19 +204,22 @@ final class VhostPort: SwitchPort {
         ring.flatMap { $0.fault == nil ? (index: index, run: $0.run) : nil }
       }
     }
-    for (index, run) in sound {
-      guard let fault = parent.dataplane.counters(port: number, queue: index)?.fault else {
-        continue
-      }
-      let isNew = status.change { status in
-        // The ring may have been started again since: then the fault was the old one's.
-        guard status.rings[index]?.run == run else { return false }
-        status.rings[index]?.fault = fault
-        // virtio v1.4, 2.1.2: an unrecoverable error is to be signalled; vhost-user has an eventfd for it.
-        if let error = status.rings[index]?.error { Notifier.signal(error) }
-        return true
-      }
-      if isNew { report("ring \(index) stopped: \(fault.explanation)") }
+    for (index, run) in sound { inspect(index, run: run) }
+  }
+
+  /// Tells of a ring that has broken: its front-end, the log, and whoever asks. Once.
+  ///
+  /// - Parameter run: which run of the ring.
+  func inspect(_ index: Int, run: Int) {
+    guard let fault = parent.dataplane.fault(port: number, queue: index) else { return }
+    let isNew = status.change { status in
+      // The ring may have been started again since: then the fault was the old one's.
+      guard status.rings[index]?.run == run, status.rings[index]?.fault == nil else { return false }
+      status.rings[index]?.fault = fault
+      // virtio v1.4, 2.1.2: an unrecoverable error is to be signalled; vhost-user has an eventfd for it.
+      if let error = status.rings[index]?.error { Notifier.signal(error) }
+      return true
     }
+    if isNew { report("ring \(index) stopped: \(fault.explanation)", as: fault.name) }
   }
 }

@@ -8,6 +8,7 @@ enum PortDescription {
     if let error = port.lastError { text += "  last error: \(error)\n" }
     text += "\n" + facts(port) + "\n" + rings(port)
     text += drops(port)
+    text += faults(port)
     if let vhost = port.vhostUser {
       text += list("features", vhost.features)
       text += list("protocol features", vhost.protocolFeatures)
@@ -92,6 +93,15 @@ enum PortDescription {
       }
     }
     return any ? "\n" + table.text : ""
+  }
+
+  private static func faults(_ port: Port) -> String {
+    if port.faults.isEmpty { return "" }
+    var table = Table([("  TIMES", .right), ("FAULT", .left)])
+    for (name, count) in port.faults.sorted(by: { $0.key < $1.key }) {
+      table.add([Figures.grouped(count), name])
+    }
+    return "\n" + table.text
   }
 
   /// The names after their title, broken where a line would be longer than 100 columns.

@@ -95,7 +95,9 @@ final class FakeService: SwitchService {
   static let everything = [
     ControlAPI.Port(
       name: "vm1", kind: .vhostUser, state: .running, explanation: "carries frames",
-      lastError: "the front-end went away", mtu: 1500, guestNode: 0, macs: 1, macLimit: 1024,
+      lastError: "the front-end went away",
+      faults: ["refused_request": 1, "avail_index_jump": 2], mtu: 1500, guestNode: 0, macs: 1,
+      macLimit: 1024,
       learning: LearningCounters(learned: 5, moved: 1, limited: 3, evicted: 2, deferred: 9),
       vhostUser: VhostUserStatus(
         path: "/run/swivel/vm1.sock", mode: .server, queuePairs: 1, frontEndPID: 77,

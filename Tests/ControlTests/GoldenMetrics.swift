@@ -59,6 +59,10 @@ extension MetricsTests {
     swivel_port_state{port="vm2",kind="vhost-user",state="connected"} 0
     swivel_port_state{port="vm2",kind="vhost-user",state="running"} 0
     swivel_port_state{port="vm2",kind="vhost-user",state="broken"} 0
+    # HELP swivel_port_faults_total Rings that broke, and what the front-end did against the protocol, by name.
+    # TYPE swivel_port_faults_total counter
+    swivel_port_faults_total{port="vm1",fault="avail_index_jump"} 2
+    swivel_port_faults_total{port="vm1",fault="refused_request"} 1
     # HELP swivel_port_macs Addresses learned on the port.
     # TYPE swivel_port_macs gauge
     swivel_port_macs{port="vm1"} 1

@@ -7,7 +7,8 @@ import Testing
 @Suite struct RenderingTests {
   static let vm1 = ControlAPI.Port(
     name: "vm1", kind: .vhostUser, state: .broken, explanation: "ring 1 was stopped",
-    lastError: "descriptor 9 of 8", mtu: 1500, guestNode: 1, macs: 2, macLimit: 1024,
+    lastError: "descriptor 9 of 8", faults: ["head_out_of_range": 1200], mtu: 1500, guestNode: 1,
+    macs: 2, macLimit: 1024,
     learning: LearningCounters(learned: 5000, moved: 1, limited: 4997, evicted: 2, deferred: 9),
     vhostUser: VhostUserStatus(
       path: "/run/swivel/vm1.sock", mode: .server, queuePairs: 1, frontEndPID: 77, connections: 3,
@@ -70,6 +71,9 @@ import Testing
 
           RING  DROPPED  REASON
              1    1,000  noBuffer
+
+          TIMES  FAULT
+          1,200  head_out_of_range
 
           features:
             VIRTIO_F_VERSION_1 VIRTIO_NET_F_MRG_RXBUF

@@ -174,6 +174,19 @@ int clx_populate(void *address, size_t length);
 int clx_advise_nodump(void *address, size_t length);
 /// The page size of the file system behind `fd` (hugetlbfs: the huge page's) and the file's length.
 int clx_file_size(int fd, uint64_t *length, uint64_t *blockSize, int *isRegular);
+/// The magic number of the file system that `fd` is in.
+int64_t clx_file_system(int fd);
+/// Has accesses to mappings in the table end in zeros, not in SIGBUS, when their files have lost the page; `eventfd` is
+/// signalled then. Once a process.
+int clx_guard_install(int eventfd);
+/// Enters a mapping, before its first access; returns its place, or -ENOSPC. `page`: bytes of a page of its file.
+int clx_guard_add(void *address, size_t length, size_t page);
+/// Nobody touches the mapping any more; it may be unmapped next.
+void clx_guard_remove(int index);
+/// 1 once a page was missing: what the mapping holds is the file's no more.
+int clx_guard_is_gone(int index);
+/// How many mappings that has happened to so far.
+unsigned long clx_guard_count(void);
 /// 1 when `fd` is an eventfd, 0 when not, -errno when the kernel would not say.
 int clx_is_eventfd(int fd);
 

@@ -60,10 +60,19 @@ internal import Synchronization
     unsafe words[Counters.dropsOffset + Int(reason.rawValue)].load(ordering: .relaxed)
   }
 
-  /// Records why the ring is broken; `nil` clears it.
+  /// Records why the ring is broken; `nil` clears it. Control's; its word is the last one.
   func setFault(_ fault: QueueFault?) {
     unsafe words[Word.fault.rawValue].store(fault?.rawValue ?? 0, ordering: .relaxed)
   }
+
+  /// Records why the ring is broken, unless that is known. A worker's: in memory that has vanished it finds broken rules
+  /// that nobody has broken.
+  func breakDown(_ fault: QueueFault) {
+    _ = unsafe words[Word.fault.rawValue].compareExchange(
+      expected: 0, desired: fault.rawValue, ordering: .relaxed)
+  }
+
+  var fault: QueueFault? { QueueFault(rawValue: load(.fault)) }
 
   @inline(always)
   var isBroken: Bool {
@@ -89,7 +98,7 @@ internal import Synchronization
     sample.bursts = load(.bursts)
     sample.notifications = load(.notifications)
     sample.replicas = load(.replicas)
-    sample.fault = QueueFault(rawValue: load(.fault))
+    sample.fault = fault
     sample.drops = drops
     return sample
   }

@@ -105,9 +105,23 @@ public enum QueueFault: UInt64, CaseIterable, Sendable {
   case deviceGone
   /// A chain of a packed ring goes on into a descriptor that is not available, or beyond the ring (2.8.6).
   case chainWithoutEnd
+  /// The front-end took memory away that it had shared: shortened the file, say.
+  case memoryVanished
+
+  /// The name in the control interface and in Prometheus labels.
+  public var name: String {
+    switch self {
+    case .availIndexJump: "avail_index_jump"
+    case .headOutOfRange: "head_out_of_range"
+    case .deviceGone: "device_gone"
+    case .chainWithoutEnd: "chain_without_end"
+    case .memoryVanished: "memory_vanished"
+    }
+  }
 
   public var explanation: String {
     switch self {
+    case .memoryVanished: "the front-end took memory away that it had shared"
     case .availIndexJump: "avail.idx moved by more than the ring has entries"
     case .headOutOfRange: "the avail ring names a descriptor beyond the table"
     case .chainWithoutEnd: "a chain of a packed ring has no end among the available descriptors"

@@ -42,6 +42,9 @@ public struct MappedRegion: Sendable {
     unsafe view.entries.deallocate()
   }
 
+  /// Whether the front-end has taken away a page of it that was needed.
+  public var hasVanished: Bool { regions.contains(where: \.mapping.hasVanished) }
+
   /// NUMA node of the page at a front-end user address: of a ring, say, which its driver has touched, so
   /// that asking brings no page to life. `nil` when the address is not the guest's or nobody knows.
   public func node(user address: UInt64) -> Int? {

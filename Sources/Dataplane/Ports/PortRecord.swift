@@ -20,6 +20,15 @@ internal import Synchronization
     }
     var counters: Counters { unsafe Counters(memory + Arena.line) }
     var view: IOTLBView { unsafe IOTLBView(memory + Queue.viewOffset) }
+
+    /// Why the queue is broken. What is to be said of a ring in memory that has vanished is that, and workers are told.
+    func inspect() -> QueueFault? {
+      // Before the look at the memory: then a fault that came of the loss is not taken for another.
+      let fault = counters.fault
+      guard ring?.memory.hasVanished == true else { return fault }
+      counters.setFault(.memoryVanished)
+      return .memoryVanished
+    }
   }
 
   /// A running ring, and what must stay alive for as long as it runs.

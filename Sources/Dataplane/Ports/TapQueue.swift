@@ -34,7 +34,7 @@ internal import Glibc
         descriptor, data - headerSize, TapQueue.stride &- TapQueue.frameOffset &+ headerSize)
       if count <= 0 {
         // What a deleted interface answers; nothing will ever come from it again.
-        if count == -Int(EBADFD) { counters.setFault(.deviceGone) }
+        if count == -Int(EBADFD) { counters.breakDown(.deviceGone) }
         break
       }
       gathered.frames &+= 1

@@ -53,7 +53,7 @@ internal import Synchronization
 
   @inline(never)
   func breakDown(_ fault: QueueFault) {
-    counters.setFault(fault)
+    counters.breakDown(fault)
   }
 
   // ---- Used ----

@@ -6,6 +6,8 @@ protocol RingSpace: AnyObject, Sendable {
   var view: MemoryView { get }
   /// The address here of `length` bytes at `address`, or `nil` when they are not mapped in one piece.
   func host(_ address: UInt64, length: Int, access: DeviceAccess) -> UnsafeMutableRawPointer?
+  /// Whether memory behind them was taken away.
+  var hasVanished: Bool { get }
 }
 
 extension RingSpace {
@@ -45,6 +47,8 @@ final class DeviceSpace: RingSpace, @unchecked Sendable {
     self.memory = memory
     self.view = view.connect(iotlb, access: isTransmitq ? .read : .write)
   }
+
+  var hasVanished: Bool { memory.hasVanished }
 
   func host(_ address: UInt64, length: Int, access: DeviceAccess) -> UnsafeMutableRawPointer? {
     unsafe iotlb.place(address, length: length, access: access)

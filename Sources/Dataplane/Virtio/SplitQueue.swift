@@ -87,7 +87,7 @@ internal import Synchronization
 
   @inline(never)
   mutating func breakDown(_ fault: QueueFault) {
-    counters.setFault(fault)
+    counters.breakDown(fault)
     seenAvail = nextAvail
   }
 
