@@ -44,8 +44,8 @@ extension Burst {
   }
 
   /// A burst of plain frames: few instructions each, so that the processor has many of the loads, which miss
-  /// its caches, in flight at a time.
-  @inline(always)
+  /// its caches, in flight at a time. A function of its own, as its loop wants every register.
+  @inline(never)
   private func loadPlain(_ count: Int, headerSize: UInt32) -> (judged: Judged, asked: UInt64) {
     let addresses = unsafe addresses
     let headers = unsafe headers

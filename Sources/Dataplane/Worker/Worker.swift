@@ -105,8 +105,7 @@ internal import Synchronization
     }
     if moved > 0 {
       state.add(.busyTurns)
-      if unannouncedCount > 0 { announce() }
-      if callCount > 0 { interruptDrivers() }
+      tellDrivers()
     }
     finishTurn()
     return moved
@@ -180,6 +179,13 @@ internal import Synchronization
     if unannouncedCount == Worker.unannouncedCapacity { announce() }
     unsafe unannounced[unannouncedCount] = ring
     unannouncedCount &+= 1
+  }
+
+  /// Once a busy turn, and out of its way: the loops above want every register.
+  @inline(never)
+  private mutating func tellDrivers() {
+    if unannouncedCount > 0 { announce() }
+    if callCount > 0 { interruptDrivers() }
   }
 
   @inline(never)
