@@ -76,6 +76,8 @@ public final class Switch: SwitchService {
         "no reserved hugepages: the workers use \(dataplane.workerSamples()[0].pages); for speed, reserve 2 MiB pages (vm.nr_hugepages), 4 for each worker"
       )
     }
+    // What control signals error eventfds by is made at its first use: that is now, and no front-end's to choose.
+    Notifier.signal(try EventFD().descriptor)
     if let lack = dataplane.notifierLack {
       logger.notice(
         "no asynchronous I/O for this process (\(lack)): a front-end that fills its call eventfd and makes it block can hold up a worker"
