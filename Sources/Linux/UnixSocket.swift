@@ -68,6 +68,21 @@ public enum UnixSocket {
     return result
   }
 
+  /// Has nothing more come to a socket that is only written to, and throws away what has, descriptors too: those would
+  /// stay open as long as it.
+  public static func deafen(_ socket: OwnedFD) {
+    _ = shutdown(socket.raw, CInt(SHUT_RD))
+    var bytes = [UInt8](repeating: 0, count: 4096)
+    // All there is has come before, so that there is an end to it. The descriptors are closed as they come.
+    while true {
+      // SAFETY: receives into the array's own storage, for the length of the call.
+      let received = try? unsafe bytes.withUnsafeMutableBytes {
+        try unsafe receive(socket, into: $0)
+      }
+      guard let received, received.count > 0 else { return }
+    }
+  }
+
   /// Process, user and group at the other end.
   public static func peer(_ socket: OwnedFD) -> (pid: Int, uid: UInt32, gid: UInt32)? {
     var pid: CInt = 0

@@ -1,3 +1,4 @@
+internal import Glibc
 internal import Linux
 
 /// The requests that concern an IOMMU (vhost-user.rst, "IOMMU support"; E98).
@@ -14,6 +15,11 @@ extension Session {
     guard descriptor.isStreamSocket else {
       throw .refused(.setBackendReqFD, "the descriptor is not a stream socket")
     }
+    // The front-end's own end of a connection to here, which would keep it up when the front-end is gone.
+    guard UnixSocket.peer(descriptor)?.pid != Int(getpid()) || isOfThisProcess else {
+      throw .refused(.setBackendReqFD, "the socket leads back here")
+    }
+    UnixSocket.deafen(descriptor)
     channel = BackendChannel(descriptor)
     // What was asked on another channel, or would have been.
     asked.forget()

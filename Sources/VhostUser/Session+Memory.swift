@@ -5,6 +5,10 @@ extension Session {
   /// As many descriptors as one message can bring.
   private static let maximumTable = 32
 
+  /// Bytes of memory that one front-end may have mapped here: more than any guest of a switch has. Files without
+  /// content cost it nothing, but addresses are what all share: 2^47 bytes.
+  private static let maximumMemory: UInt64 = 1 << 43
+
   func setMemTable(
     _ payload: [UInt8], _ descriptors: [OwnedFD]
   ) throws(ProtocolError) -> Outcome {
@@ -81,6 +85,13 @@ extension Session {
       guard !start.addingReportingOverflow(region.size).overflow else {
         throw .refused(request, "\(what) wraps")
       }
+    }
+    // Regions that are there are no larger, so that the sum can't overflow.
+    guard region.size <= Session.maximumMemory,
+      table.reduce(region.size, { $0 + $1.size }) <= Session.maximumMemory
+    else {
+      throw .refused(
+        request, "\(what) makes more than \(Session.maximumMemory >> 40) TiB of memory")
     }
     for other in table {
       let overlaps =

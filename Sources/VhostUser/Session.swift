@@ -1,3 +1,4 @@
+internal import Glibc
 public import Linux
 
 /// A front-end's connection, from its first message to its end.
@@ -49,6 +50,8 @@ public final class Session {
   var regions: [GuestRegion] = []
   /// How often a region that is there was added again, by guest address.
   var repeatedRegions: [UInt64: Int] = [:]
+  /// Whether the front-end is a part of this process, as in tests.
+  let isOfThisProcess: Bool
   var log: LogRegion?
   var logNotify: OwnedFD?
   /// The way to the front-end for requests of our own, and what was asked there and not answered yet.
@@ -79,6 +82,7 @@ public final class Session {
     self.backend = backend
     self.onEvent = onEvent
     rings = [Ring](repeating: Ring(), count: 2 * backend.queuePairs)
+    isOfThisProcess = UnixSocket.peer(connection)?.pid == Int(getpid())
     self.connection = Connection(
       socket: connection, stop: stop, listener: listener, limits: limits,
       onSecondFrontEnd: { onEvent(.refusedSecondFrontEnd) })

@@ -217,4 +217,22 @@ import Testing
     #expect(backend.takeCalls() == [.stop(1), .removeTranslations(0, .max)])
     _ = try frontEnd.close()
   }
+
+  @Test("HP-14: what waits on the channel is thrown away, descriptors too; nothing more comes")
+  func deafChannel() throws {
+    let (frontEnd, _) = try translated()
+    let (ours, theirs) = try UnixSocket.pair()
+    let file = try TestFile()
+    let bytes = [UInt8](repeating: 1, count: 10_000)
+    func send(_ descriptors: [OwnedFD]) throws -> Int {
+      try unsafe bytes.withUnsafeBytes {
+        try unsafe UnixSocket.send(ours, $0, descriptors: descriptors)
+      }
+    }
+    for _ in 0..<3 { #expect(try send([file.descriptor, theirs]) == bytes.count) }
+    #expect(try frontEnd.acknowledged(.setBackendReqFD, fds: [theirs]) == 0)
+    #expect(file.openCount == 1)
+    #expect(throws: SystemError.self) { try send([]) }
+    _ = try frontEnd.close()
+  }
 }

@@ -37,6 +37,7 @@ import Testing
       ("guest overlap", [region(0, 0x2000, 0x10_0000), region(0x1FFF, 0x1000, 0x20_0000)]),
       ("user overlap", [region(0, 0x2000, 0x10_0000), region(0x8000, 0x1000, 0x0F_F001)]),
       ("one inside the other", [region(0, 0x9000, 0x10_0000), region(0x1000, 1, 0x20_0000)]),
+      ("more than 8 TiB", [region(0, 8 << 40, 0), region(8 << 40, 0x1000, 8 << 40)]),
       ("the same twice", [region(0, 0x1000, 0x1000), region(0, 0x1000, 0x1000)]),
     ]
   }()
