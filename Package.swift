@@ -82,7 +82,7 @@ let package = Package(
     library("VirtioDriver", ["CLinux", "Linux", system]),
     program(
       "swivel-bench", ["ControlAPI", "Linux", "VirtioDriver", argumentParser, histogram, system]),
-    library("Hostile", ["ControlAPI", "ControlClient", "Linux", "VirtioDriver", system]),
+    library("Hostile", ["CLinux", "ControlAPI", "ControlClient", "Linux", "VirtioDriver", system]),
     program("swivel-hostile", ["ControlAPI", "Hostile", "Linux", argumentParser]),
     // Not a product: for scripts/instructions.
     program("swivel-count", ["CVector", "Dataplane", "Linux", "VirtioDriver"]),

@@ -176,15 +176,15 @@ ssize_t clx_recv(int socket, void *bytes, size_t length, int *fds, int *fdCount,
 ssize_t clx_send(int socket, const void *bytes, size_t length, const int *fds, int fdCount) {
   union {
     struct cmsghdr alignment;
-    char bytes[CMSG_SPACE(sizeof(int) * CLX_MAX_FDS)];
+    char bytes[CMSG_SPACE(sizeof(int) * CLX_MAX_SENT_FDS)];
   } control;
-  if (fdCount < 0 || fdCount > CLX_MAX_FDS) return -EINVAL;
+  if (fdCount < 0 || fdCount > CLX_MAX_SENT_FDS) return -EINVAL;
   struct iovec vector = {.iov_base = (void *)bytes, .iov_len = length};
   struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
   if (fdCount > 0) {
-    memset(&control, 0, sizeof control);
     message.msg_control = &control;
     message.msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)fdCount);
+    memset(&control, 0, message.msg_controllen);
     struct cmsghdr *item = CMSG_FIRSTHDR(&message);
     item->cmsg_level = SOL_SOCKET;
     item->cmsg_type = SCM_RIGHTS;

@@ -4,9 +4,9 @@ internal import ControlAPI
 public enum Sign: Sendable, Equatable {
   /// A drop of this name on a queue of the attacked port.
   case drop(String)
-  /// A ring that is stopped, and says so in these words.
+  /// A ring that is stopped, and says so in these words; the port has counted a fault more.
   case fault(String)
-  /// A message that was not accepted: the port's last error has these words in it.
+  /// A message that was not accepted: the port's last error has these words in it, and it has counted a fault more.
   case refusal(String)
   /// Nothing was broken, so there is nothing to name: the attack itself looks whether all went well.
   case nothing
@@ -15,6 +15,7 @@ public enum Sign: Sendable, Equatable {
   ///
   /// - Parameter count: drops there must be more.
   func isShown(before: Port, after: Port, count needed: Int) -> Bool {
+    let isCounted = after.faults.values.reduce(0, +) > before.faults.values.reduce(0, +)
     switch self {
     case .drop(let name):
       func count(_ port: Port) -> UInt64 {
@@ -22,9 +23,9 @@ public enum Sign: Sendable, Equatable {
       }
       return count(after) >= count(before) + UInt64(needed)
     case .fault(let words):
-      return after.queues.contains { $0.error?.contains(words) ?? false }
-        || after.lastError?.contains(words) ?? false
-    case .refusal(let words): return after.lastError?.contains(words) ?? false
+      let isSaid = after.queues.contains { $0.error?.contains(words) ?? false }
+      return isCounted && (isSaid || after.lastError?.contains(words) ?? false)
+    case .refusal(let words): return isCounted && after.lastError?.contains(words) ?? false
     case .nothing: return true
     }
   }

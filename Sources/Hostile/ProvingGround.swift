@@ -76,8 +76,8 @@ public final class ProvingGround {
     bystanders.forgetPauses()
 
     let site = Site(
-      socket: subject.plan.sockets[2], witness: witness, patience: patience,
-      isStrict: isStrict)
+      socket: subject.plan.sockets[2], witness: witness, patience: patience, isStrict: isStrict,
+      visitor: subject.plan.sockets.dropFirst(4).first, control: subject.plan.control)
     do {
       try entry.attack(site)
     } catch AttackError.notOffered(let what) {
@@ -93,10 +93,12 @@ public final class ProvingGround {
     }
     if verdict.notOffered == nil, let portBefore {
       judgeSign(entry, before: portBefore, count: site.offences, &verdict)
+      verdict.problems += uncounted(site.faults, since: portBefore)
     }
 
     let moves = bystanders.advance(by: 16, milliseconds: patience)
     verdict.bystanders = bystanders.reading - readingBefore
+    verdict.longestVisit = site.longestVisit
     site.close()
     site.collect()
     if !subject.isAlive {
@@ -136,6 +138,20 @@ public final class ProvingGround {
       verdict.problems.append(
         "not named \(wanted); \(subject.port.map(ProvingGround.describe) ?? "")")
     }
+  }
+
+  /// The faults that the port has not counted, in words.
+  private func uncounted(_ faults: [String: UInt64], since before: Port) -> [String] {
+    var problems: [String] = []
+    _ = Deadline.wait(milliseconds: subject.plan.patience) {
+      guard let port = subject.port else { return !subject.isAlive }
+      problems = faults.sorted { $0.key < $1.key }.compactMap { name, count in
+        let counted = (port.faults[name] ?? 0) - (before.faults[name] ?? 0)
+        return counted < count ? "\(counted) of \(count) times counted as \(name)" : nil
+      }
+      return problems.isEmpty
+    }
+    return problems
   }
 
   private static func describe(_ port: Port) -> String {

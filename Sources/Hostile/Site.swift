@@ -15,6 +15,13 @@ public final class Site {
   public let isStrict: Bool
   /// Frames whose drop must be counted, where the case's sign is a drop.
   public var offences = 1
+  /// What the port must have counted as faults at the end, by name, beyond what it had.
+  var faults: [String: UInt64] = [:]
+  /// Of swivel: a socket that nobody uses, and the control socket.
+  let visitor: String?
+  let control: String?
+  /// Seconds, the longest that somebody else waited to be served (`visit`).
+  var longestVisit = 0.0
   private var frontEnds: [FrontEnd] = []
   private var guests: [GuestPort] = []
 
@@ -25,8 +32,13 @@ public final class Site {
   public static let witness = EthernetAddress.station(3)
   public static let witnessStream: UInt32 = 0xA5A5_A503
 
-  init(socket: String, witness: GuestPort, patience: Int, isStrict: Bool) {
+  init(
+    socket: String, witness: GuestPort, patience: Int, isStrict: Bool, visitor: String? = nil,
+    control: String? = nil
+  ) {
     self.socket = socket
+    self.visitor = visitor
+    self.control = control
     self.witness = witness
     self.patience = patience
     self.isStrict = isStrict

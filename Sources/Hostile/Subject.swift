@@ -5,14 +5,15 @@ internal import Glibc
 internal import Linux
 internal import VirtioDriver
 
-/// A switch to attack: a process of its own, with four vhost-user sockets, which the bystanders (two), the attacker and
-/// the witness have.
+/// A switch to attack: a process of its own, with vhost-user sockets, which the bystanders (two), the attacker, the
+/// witness and a visitor have.
 public final class Subject {
   /// How it is started, and where it is to be found.
   public struct Plan: Sendable {
     public var name: String
     public var program: String
     public var arguments: [String]
+    /// Of the bystanders, the attacker and the witness, and, if somebody else is to attach meanwhile, of a visitor.
     public var sockets: [String]
     /// Of swivel: its control socket. Others are not asked what they call what happened.
     public var control: String?
@@ -50,7 +51,7 @@ public final class Subject {
 
   /// swiveld, as it comes, in `folder`: hardened as by default, one worker.
   public static func swivel(program: String, folder: String, patience: Int) throws -> Subject {
-    let names = ["bystander0", "bystander1", "attacked", "witness"]
+    let names = ["bystander0", "bystander1", "attacked", "witness", "visitor"]
     let ports = names.map { name in
       let queues = name == "attacked" ? 2 : 1
       return

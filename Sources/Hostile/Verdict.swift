@@ -9,6 +9,9 @@ public struct Verdict: Sendable {
   public internal(set) var sign: Sign?
   /// What happened to the bystanders' frames meanwhile.
   public internal(set) var bystanders = Bystanders.Reading()
+  /// Seconds, the longest that somebody else waited for a session of their own and for the control socket to answer,
+  /// of cases in which somebody tried; else 0.
+  public internal(set) var longestVisit = 0.0
   /// Seconds it took.
   public internal(set) var duration = 0.0
 

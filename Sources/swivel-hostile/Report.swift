@@ -45,6 +45,8 @@ struct Report {
     var line = "\(column.name): \(offered.count - failed) passed, \(failed) failed, "
     line += "\(column.verdicts.count - offered.count) not offered; "
     line += String(format: "longest pause of the others %.1f ms", 1000 * pause)
+    let visit = offered.map(\.longestVisit).max() ?? 0
+    if visit > 0 { line += String(format: ", longest wait of a new one %.1f ms", 1000 * visit) }
     if !column.remarks.isEmpty { line += "; " + column.remarks.joined(separator: "; ") }
     return line
   }

@@ -139,6 +139,8 @@ int clx_signalfd_read(int fd);
 
 /// More than any message carries: what comes beyond a message's due is taken only to be closed.
 #define CLX_MAX_FDS 32
+/// As many as the kernel lets go with one message (SCM_MAX_FD): more than a front-end of good will sends.
+#define CLX_MAX_SENT_FDS 253
 /// A bound stream socket, non-blocking; its file has permission bits `mode` (less the umask) from the start.
 int clx_unix_bind(const char *path, unsigned mode);
 int clx_listen(int fd, int backlog);
@@ -157,6 +159,7 @@ int clx_accept(int listener);
 /// Reads up to `length` bytes and at most CLX_MAX_FDS descriptors (close-on-exec). `*truncated` becomes 1
 /// when the peer sent more descriptors than were taken; those that were taken are reported all the same.
 ssize_t clx_recv(int socket, void *bytes, size_t length, int *fds, int *fdCount, int *truncated);
+/// At most CLX_MAX_SENT_FDS descriptors.
 ssize_t clx_send(int socket, const void *bytes, size_t length, const int *fds, int fdCount);
 /// The peer's process, user and group.
 int clx_peer(int socket, int *pid, unsigned *uid, unsigned *gid);
