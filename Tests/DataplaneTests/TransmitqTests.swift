@@ -232,6 +232,28 @@ import Testing
     #expect(bench.counters.load(.chainTooLong) == 1)
   }
 
+  @Test("HG-06 a burst ends after a few chains of thousands of descriptors, the rest come later")
+  func manyEmptyDescriptors() throws {
+    let memory = try RingMemory(size: 16)
+    let bench = try Bench()
+    var queue = try bench.queue(memory)
+    let table = memory.allocate(16 * 2048, alignment: 16)
+    for index in 0..<2048 {
+      memory.describe(
+        index, address: memory.address(4096), length: 0, flags: 1, next: UInt16(index + 1),
+        table: table)
+    }
+    for index in 0..<16 {
+      memory.describe(index, address: memory.address(table), length: 16 * 2048, flags: 4)
+      memory.offer(UInt16(index))
+    }
+    // Of each 1,024 are looked at.
+    for taken in [5, 10, 15, 16] {
+      _ = bench.gather(&queue)
+      #expect(bench.counters.load(.chainTooLong) == taken)
+    }
+  }
+
   @Test("HG-07 indirect, not negotiated")
   func indirectNotNegotiated() throws {
     let memory = try RingMemory(size: 8)

@@ -9,12 +9,14 @@ extension Virtqueue {
     let count = available(Burst.size)
     var gathered = Gathered()
     var segments = 0
+    var descriptors = 0
     while gathered.frames < count {
       gathered.frames &+= takePlain(burst, from: gathered.frames, to: count)
       if gathered.frames == count || available(1) == 0 { break }
-      // Bounds the work of one burst: a chain of a thousand pieces ends it.
+      // Bounds the work of one burst: a few chains of a thousand pieces end it, and as many that are no good.
       if segments > Burst.segmentCapacity &- Burst.maximumSegments { break }
-      if !takeAny(burst, &gathered, segments: &segments) { break }
+      if descriptors > Burst.segmentCapacity { break }
+      if !takeAny(burst, &gathered, segments: &segments, descriptors: &descriptors) { break }
     }
     return gathered
   }
@@ -23,7 +25,8 @@ extension Virtqueue {
   /// (2.7.4.1). Returns false when the ring is broken, or its next chain waits for a translation.
   @inline(never)
   private mutating func takeAny(
-    _ burst: Burst, _ gathered: inout Gathered, segments used: inout Int
+    _ burst: Burst, _ gathered: inout Gathered, segments used: inout Int,
+    descriptors: inout Int
   ) -> Bool {
     var budget = Burst.maximumDescriptors
     guard
@@ -31,6 +34,7 @@ extension Virtqueue {
         ahead: 0, writable: false, output: burst.segments + used,
         capacity: Burst.maximumSegments, budget: &budget)
     else { return false }
+    descriptors &+= Burst.maximumDescriptors &- budget
     if chain.fault == .addressNotTranslated {
       unsafe awaitTranslation(
         writable: false, output: burst.segments + used, capacity: Burst.maximumSegments)
