@@ -42,11 +42,11 @@ extension SwitchTests {
       }
       let after = try bench.port("g0").queues.map(\.counters.notifications)
       #expect(zip(before, after).allSatisfy { $0 < $1 }, "both were signalled: \(after)")
-      #expect(traffic.advance(by: 2000))
+      #expect(traffic.advance(by: UInt64(Upheaval.share(of: 2000))))
       // The counters are as full as they were, or fuller.
       #expect(pair.receiveq.callEvent.drain() >= .max - 1)
       try bench.fabric.removePort(named: "g0")
-      #expect(traffic.advance(by: 1000))
+      #expect(traffic.advance(by: UInt64(Upheaval.share(of: 1000))))
       for result in traffic.stop() {
         #expect(result.missing == 0 && result.corrupt == 0 && result.reordered == 0)
       }

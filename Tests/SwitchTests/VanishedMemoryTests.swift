@@ -114,7 +114,7 @@ extension SwitchTests {
               try victim.frontEnd.setRingKick(1, victim.pairs[0].transmitq.kickEvent.descriptor)
             }
           }
-          #expect(traffic.advance(by: 500))
+          #expect(traffic.advance(by: UInt64(Upheaval.share(of: 500))))
           victim.disconnect()
         }
         // The next front-end finds everything in order.
@@ -157,19 +157,27 @@ extension SwitchTests {
       #expect(try bench.port("g0").lastError?.contains(reason) == true)
     }
 
+    private static let cases: [(Way, Loss)] = {
+      // Of rings and of buffers, as the worker meets them in each way.
+      if Upheaval.isReduced {
+        return [(.split, .receiveBuffers), (.packed, .rings), (.translated, .transmitBuffers)]
+      }
+      return Loss.allCases.map { (.split, $0) }
+        + [Loss.rings, .receiveBuffers, .transmitBuffers].flatMap { loss in
+          [(.packed, loss), (.translated, loss)]
+        }
+    }()
+
     @Test(
       "HP-03: memory that vanishes under a running ring breaks that port alone",
-      arguments: Loss.allCases.map { (Way.split, $0) }
-        + [Loss.rings, .receiveBuffers, .transmitBuffers].flatMap { loss in
-          [(Way.packed, loss), (.translated, loss)]
-        })
+      arguments: cases)
     func loss(_ way: Way, _ loss: Loss) throws {
       try run(loss, way.options)
     }
 
     @Test("HP-03: again and again, and nothing is left of it")
     func repeated() throws {
-      try run(.rings, Way.split.options, rounds: 4)
+      try run(.rings, Way.split.options, rounds: Upheaval.isReduced ? 2 : 4)
     }
 
     @Test(
