@@ -72,8 +72,11 @@ extension SwitchTests {
           TestFrame.make(to: .station(8), from: .station(9), sequence: sequence, length: 1000))
         // Whoever touches his own rings finds them gone as well, and tells nobody anything any more.
         if loss.region != 0 {
-          _ = victim.send(
-            TestFrame.make(to: .station(9), from: .station(8), sequence: sequence, length: 1000))
+          // As many as there are buffers: of few the first would do, over and over.
+          for _ in 0..<64 {
+            _ = victim.send(
+              TestFrame.make(to: .station(9), from: .station(8), sequence: sequence, length: 1000))
+          }
           _ = victim.collect()
         }
         _ = peer.collect()
