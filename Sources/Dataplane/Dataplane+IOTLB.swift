@@ -12,10 +12,8 @@ extension Dataplane {
   public func wake(port number: Int) {
     state.withLock { state in
       guard let port = port(number, state) else { return }
-      for worker in Set(port.queues.enumerated().compactMap { $0 % 2 == 1 ? $1.ring?.worker : nil })
-      {
-        workers[worker].wake.signal()
-      }
+      let polling = port.queues.enumerated().compactMap { $0 % 2 == 1 ? $1?.worker : nil }
+      for worker in Set(polling) { workers[worker].wake.signal() }
     }
   }
 
@@ -23,7 +21,8 @@ extension Dataplane {
   /// some may be known meanwhile.
   public func takeMisses(port number: Int) -> [TranslationMiss] {
     state.withLock { state in
-      port(number, state)?.queues.flatMap { $0.view.takeMisses() } ?? []
+      guard let port = port(number, state) else { return [] }
+      return (0..<(2 * port.pairs)).flatMap { port.state.queue($0).view.takeMisses() }
     }
   }
 }

@@ -9,7 +9,7 @@ extension Dataplane {
     guard mac.isValidSource else { return }
     state.withLock { state in
       guard let port = port(number, state) else { return }
-      let learned = table.enter(mac, port: number, now: table.now, nil, port.roll)
+      let learned = table.enter(mac, port: number, now: table.now, nil, port.state.roll)
       if learned.has(.learned) { port.learned.learned += 1 }
       if learned.has(.moved) { port.learned.moved += 1 }
       if learned.has(.limited) { port.learned.limited += 1 }
@@ -51,7 +51,7 @@ extension Dataplane {
   public func learning(port number: Int) -> (limit: Int?, counts: LearningCounts) {
     state.withLock { state in
       let port = port(number, state)
-      return (port?.roll?.limit, port?.learning ?? LearningCounts())
+      return (port?.state.roll?.limit, port?.learning ?? LearningCounts())
     }
   }
 
@@ -61,7 +61,7 @@ extension Dataplane {
   public func counters(port number: Int, queue index: Int) -> CounterSample? {
     state.withLock { state in
       guard let port = port(number, state), port.queues.indices.contains(index) else { return nil }
-      return port.queues[index].counters.sample
+      return port.state.queue(index).counters.sample
     }
   }
 
@@ -70,7 +70,7 @@ extension Dataplane {
   public func fault(port number: Int, queue index: Int) -> QueueFault? {
     state.withLock { state in
       guard let port = port(number, state), port.queues.indices.contains(index) else { return nil }
-      return port.queues[index].inspect()
+      return port.inspect(index)
     }
   }
 
@@ -79,12 +79,10 @@ extension Dataplane {
     state.withLock { state in
       var sums = (transmitq: state.departed.transmitq, receiveq: state.departed.receiveq)
       for port in state.ports {
-        for (index, queue) in (port?.queues ?? []).enumerated() {
-          if index % 2 == 0 {
-            sums.receiveq += queue.counters.sample
-          } else {
-            sums.transmitq += queue.counters.sample
-          }
+        guard let port else { continue }
+        for pair in 0..<port.pairs {
+          sums.receiveq += port.state.queue(2 * pair).counters.sample
+          sums.transmitq += port.state.queue(2 * pair + 1).counters.sample
         }
       }
       return sums
@@ -95,11 +93,13 @@ extension Dataplane {
   public var notifierLack: SystemError? { workers.lazy.compactMap(\.notifier.lack).first }
 
   public func workerSamples() -> [WorkerSample] {
-    workers.map { worker in
+    let publications = state.withLock { $0.publications }
+    return workers.enumerated().map { index, worker in
       let epoch = worker.state.epoch
       return WorkerSample(
         turns: epoch / 2, busyTurns: worker.state.load(.busyTurns),
-        sleeps: worker.state.load(.sleeps), sleeping: epoch & 1 != 0, pages: worker.arena.pages)
+        sleeps: worker.state.load(.sleeps), sleeping: epoch & 1 != 0, pages: worker.arena.pages,
+        publications: publications[index])
     }
   }
 }

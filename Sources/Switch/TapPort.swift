@@ -30,10 +30,7 @@ final class TapPort: SwitchPort {
       (0..<count).map { _ in placement.place(node: nil) }
     }
     do {
-      number = try parent.dataplane.addPort(
-        tap: device.queues, headerSize: TapDevice.headerSize,
-        offloads: device.segmentsDatagrams ? .all : .tcp,
-        workers: workers, addresses: request.macs)
+      number = try parent.dataplane.addPort(pairs: count, addresses: request.macs)
     } catch {
       parent.release(workers)
       throw error
@@ -45,7 +42,18 @@ final class TapPort: SwitchPort {
     workers.enumerated().map { (2 * $0.offset + 1, $0.element) }
   }
 
-  func start() {}
+  func start() throws {
+    let starts = device.withLock { device in
+      (device?.queues ?? []).enumerated().flatMap { pair, descriptor in
+        let setup = QueueSetup.tap(
+          TapSetup(
+            descriptor: descriptor, headerSize: TapDevice.headerSize,
+            offloads: device?.segmentsDatagrams == true ? .all : .tcp))
+        return [0, 1].map { QueueStart(2 * pair + $0, setup, worker: workers[pair]) }
+      }
+    }
+    for case let error? in parent.dataplane.startQueues(starts, of: number) { throw error }
+  }
 
   /// Sends a frame of control's own to the host.
   func send(_ frame: [UInt8]) {
@@ -54,6 +62,7 @@ final class TapPort: SwitchPort {
 
   func stop() {
     parent.dataplane.removePort(number)
+    // The last references are the queues' and this one.
     device.withLock { $0 = nil }
     parent.release(workers)
   }
@@ -68,7 +77,7 @@ final class TapPort: SwitchPort {
       guard parent.dataplane.counters(port: number, queue: 2 * pair + 1)?.fault != nil,
         gone.withLock({ $0.insert(pair).inserted })
       else { continue }
-      parent.dataplane.unwatchTap(pair, of: number)
+      parent.dataplane.stopWaiting(queue: 2 * pair + 1, of: number)
       if pair == 0 {
         parent.logger.error("port '\(request.name)': the interface \(name) was deleted")
       }

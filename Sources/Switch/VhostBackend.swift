@@ -129,10 +129,9 @@ final class VhostBackend: Backend {
       // A receiveq is filled by whoever has a frame for it.
       ring.index % 2 == 1 ? placement.place(node: node) : 0
     }
-    do {
-      try parent.dataplane.startRing(
-        ring.index, of: port.number, setup, memory: memory, iotlb: iotlb, worker: worker)
-    } catch {
+    let start = QueueStart(
+      ring.index, .ring(setup, memory: memory, iotlb: iotlb), worker: worker)
+    if let error = parent.dataplane.startQueues([start], of: port.number)[0] {
       if ring.index % 2 == 1 { parent.release([worker]) }
       throw BackendError("\(error)")
     }
@@ -166,7 +165,7 @@ final class VhostBackend: Backend {
 
   func stopRing(_ index: Int) -> UInt32 {
     guard let (worker, base, _) = running.removeValue(forKey: index) else { return 0 }
-    let next = parent.dataplane.stopRing(index, of: port.number) ?? base
+    let next = parent.dataplane.stopQueues([index], of: port.number)[0] ?? base
     if index % 2 == 1 { parent.release([worker]) }
     // Whoever breaks a ring and starts it anew at once is counted too.
     if let run = port.status.read({ $0.rings[index]?.run }) { port.inspect(index, run: run) }

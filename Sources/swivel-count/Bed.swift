@@ -34,7 +34,8 @@ struct Bed {
         eventIndex: false, indirect: workload.layout == .indirect,
         mergeable: workload.mergeable, version1: true,
         offloads: offloads(isTransmitq: index == 1), enabled: true, kick: nil, call: nil)
-      try plane.startRing(2 * pair + index, of: port, setup, memory: memory, worker: 0)
+      let start = QueueStart(2 * pair + index, .ring(setup, memory: memory))
+      if let error = plane.startQueues([start], of: port)[0] { throw error }
     }
   }
 

@@ -93,9 +93,9 @@ import Testing
     bench.hold(bytes, at: 0)
     let base = UnsafeMutableRawPointer(bitPattern: bench.burst.addresses[0])!
     bench.burst.addresses[0] = 0
-    bench.burst.segments[5] = Segment(base, UInt32(cut))
-    bench.burst.segments[6] = Segment(base + cut, UInt32(bytes.count - cut))
-    bench.burst.pieces[0] = .init(first: 5, count: 2)
+    bench.burst.pieces[5] = Piece(base, UInt32(cut))
+    bench.burst.pieces[6] = Piece(base + cut, UInt32(bytes.count - cut))
+    bench.burst.extents[0] = .init(first: 5, count: 2)
     return FlowHash(bench.burst, 0, key: 7, scratch: scratch)
   }
 

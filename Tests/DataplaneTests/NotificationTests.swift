@@ -12,14 +12,14 @@ import Testing
     var queue = try bench.queue(memory, memory.setup(call: call.descriptor))
     queue.notify()
     #expect(call.drain() == 0, "nothing new, nothing said")
-    queue.use(0, slots: 1, written: 0)
+    queue.use(0, span: 1, written: 0)
     queue.publish()
     queue.notify()
     #expect(call.drain() == 1)
     queue.notify()
     #expect(call.drain() == 0, "said once")
     memory.write([1, 0], at: memory.avail)
-    queue.use(0, slots: 1, written: 0)
+    queue.use(0, span: 1, written: 0)
     queue.publish()
     queue.notify()
     #expect(call.drain() == 0)
@@ -46,7 +46,7 @@ import Testing
         [UInt8(event & 0xFF), UInt8(event >> 8)], at: memory.avail + 4 + 2 * memory.size)
       var queue = try bench.queue(
         memory, memory.setup(base: UInt32(old), eventIndex: true, call: call.descriptor))
-      for _ in 0..<(new &- old) { queue.use(0, slots: 1, written: 0) }
+      for _ in 0..<(new &- old) { queue.use(0, span: 1, written: 0) }
       queue.publish()
       queue.notify()
       #expect(call.drain() == (wanted ? 1 : 0), "event \(event), \(old) → \(new)")

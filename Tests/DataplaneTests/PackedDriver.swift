@@ -139,8 +139,9 @@ extension Bench {
   func queue(
     _ driver: PackedDriver, _ setup: RingSetup? = nil, isTransmitq: Bool = true
   ) throws -> PackedQueue {
-    try PackedQueue(
-      setup ?? driver.setup(), isTransmitq: isTransmitq, memory: driver.memory.memory,
-      counters: counters)
+    let setup = setup ?? driver.setup()
+    state.setCall(setup.call)
+    return try PackedQueue(
+      setup, isTransmitq: isTransmitq, memory: driver.memory.memory, state: state)
   }
 }

@@ -18,7 +18,7 @@ import Testing
                 driver, driver.setup(eventIndex: eventIndex, call: call.descriptor))
               queue.notify()
               driver.setDriverEvent(flags | 0x10, driver.word(event))
-              for _ in 0..<count { queue.use(0, slots: 1, written: 0) }
+              for _ in 0..<count { queue.use(0, span: 1, written: 0) }
               queue.publish()
               queue.notify()
               // Whether one of the descriptors passed is the one asked for, wrap counter included.
@@ -51,7 +51,7 @@ import Testing
     var queue = try bench.queue(driver, driver.setup(eventIndex: true, call: call.descriptor))
     for word in stride(from: 0, through: UInt16.max, by: 97) {
       driver.setDriverEvent(2, word)
-      queue.use(0, slots: 3, written: 0)
+      queue.use(0, span: 3, written: 0)
       queue.publish()
       queue.notify()
     }

@@ -14,7 +14,8 @@ import Testing
     // The table's memory must outlive the worker; a test may leave it.
     _ = Unmanaged.passRetained(arena)
     return try WorkerThread(
-      .init(index: 0, cpu: nil, node: 0, poll: poll), table: table, sharesQueues: false,
+      .init(index: 0, cpu: nil, node: 0, poll: poll), of: 1,
+      ports: Ports(try arena.allocate(bytes: Ports.byteCount)), table: table,
       fences: !Quiescence.hasBarrier, allowHuge: false)
   }
 
@@ -101,14 +102,14 @@ import Testing
     let worker = try worker(poll)
     try worker.start()
     for round in 0..<2000 {
-      let plan = Plan.allocate(sources: [], outputs: [], mustPoll: round % 2 == 0)
+      let plan = Plan.allocate([])
       let old = worker.state.post(plan)
       if round % 7 == 0 { worker.wake.signal() }
       Quiescence.wait(for: [worker])
-      if let old { Plan.deallocate(old) }
+      if let old { old.deallocate() }
     }
     worker.stop()
-    if let last = worker.state.post(nil) { Plan.deallocate(last) }
+    if let last = worker.state.post(nil) { last.deallocate() }
   }
 
   @Test("On return from stopRing the ring's memory may go", arguments: [PollMode.busy, .adaptive])

@@ -12,6 +12,19 @@ extension Virtqueue {
   }
 }
 
+extension Dataplane {
+  /// Starts one ring.
+  func startRing(
+    _ index: Int, of port: Int, _ setup: RingSetup, memory: GuestMemory, worker: Int
+  ) throws {
+    let start = QueueStart(index, .ring(setup, memory: memory), worker: worker)
+    if let error = startQueues([start], of: port)[0] { throw error }
+  }
+
+  /// Stops one ring.
+  func stopRing(_ index: Int, of port: Int) -> UInt32? { stopQueues([index], of: port)[0] }
+}
+
 /// Guest memory with one split ring in it, and a driver's hands: every word can be poked, right or wrong.
 final class RingMemory {
   static let guestBase: UInt64 = 0x10_0000
@@ -128,15 +141,19 @@ final class RingMemory {
 final class Bench {
   let arena = Arena(node: 0, allowHuge: false)
   let burst: Burst
-  let counters: Counters
+  let state: QueueState
+  var counters: Counters { state.counters }
 
   init(vectors: Bool = true) throws {
     burst = try Burst(arena: arena, vectors: vectors)
-    counters = Counters(try arena.allocate(bytes: Counters.byteCount))
+    state = QueueState(try arena.allocate(bytes: QueueState.byteCount))
+    state.begin()
   }
 
   func queue(_ memory: RingMemory, _ setup: RingSetup? = nil) throws -> SplitQueue {
-    try SplitQueue(setup ?? memory.setup(), memory: memory.memory, counters: counters)
+    let setup = setup ?? memory.setup()
+    state.setCall(setup.call)
+    return try SplitQueue(setup, memory: memory.memory, state: state)
   }
 
   /// Takes a burst and judges it, as a worker does. Returns the frames taken, and the bytes of those that live.
@@ -175,11 +192,11 @@ final class Bench {
         base.load(fromByteOffset: $0, as: UInt8.self)
       }
     }
-    let pieces = burst.pieces[index]
-    return (0..<Int(pieces.count)).flatMap { piece in
-      let segment = burst.segments[Int(pieces.first) + piece]
-      let base = UnsafeRawPointer(bitPattern: segment.base)!
-      return (0..<Int(segment.length)).map { base.load(fromByteOffset: $0, as: UInt8.self) }
+    let extent = burst.extents[index]
+    return (0..<Int(extent.count)).flatMap { number in
+      let piece = burst.pieces[Int(extent.first) + number]
+      let base = UnsafeRawPointer(bitPattern: piece.base)!
+      return (0..<Int(piece.length)).map { base.load(fromByteOffset: $0, as: UInt8.self) }
     }
   }
 }

@@ -6,58 +6,53 @@ import Testing
 
 /// Which receiveqs of a port are each worker's own, and how two of them keep out of each other's way.
 @Suite struct SharingTests {
-  /// A port of `pairs` queue pairs whose receiveqs `running` run, and which slots each worker has: told
+  /// A port of `pairs` queue pairs whose receiveqs `running` run, and which of them each worker has as its own: told
   /// apart by their locks.
-  private func slots(pairs: Int, running: [Int], workers: Int) throws -> [[Int]] {
+  private func shares(pairs: Int, running: [Int], workers: Int) throws -> [[Int]] {
     let arena = Arena(node: 0, allowHuge: false)
-    let ring = try RingMemory()
-    let block = UnsafeMutablePointer<SplitQueue>.allocate(capacity: 1)
-    defer { block.deallocate() }
-    var queues: [PortRecord.Queue] = []
-    for index in 0..<(2 * pairs) {
-      var queue = PortRecord.Queue(
-        memory: try arena.allocate(bytes: PortRecord.Queue.byteCount))
-      if index % 2 == 0, running.contains(index / 2) {
-        queue.ring = .init(
-          queue: .split(block), setup: ring.setup(), memory: ring.memory, worker: 0)
-      }
-      queues.append(queue)
+    let record = PortRecord(
+      pairs: pairs, state: try PortState(arena, pairs: pairs, addresses: nil))
+    for pair in running {
+      let ring = try RingMemory()
+      record.queues[2 * pair] = try QueueSetup.ring(ring.setup(), memory: ring.memory).make(
+        QueuePlace(arena: arena, state: record.state.queue(2 * pair), isTransmitq: false))
     }
-    let port = PortRecord(pairs: pairs, queues: queues, tap: nil)
+    guard let output = record.makeOutput() else { return (0..<workers).map { _ in [] } }
+    defer { output.deallocate() }
+    let all = (0..<Int(output.pointee.count)).map { place in
+      (0..<pairs).first { record.state.queue(2 * $0).lock == output.sinks[place].state.lock }!
+    }
+    // Every worker can reach each of them, and none that is closed.
+    #expect(all.sorted() == running)
+    for pair in 0..<pairs {
+      let place = all.firstIndex(of: pair).map { UInt16($0) }
+      #expect(output.place(of: pair) == place ?? Output.closed)
+    }
     return (0..<workers).map { worker in
-      let receivers = port.receivers(worker: worker, of: workers)
-      let all = receivers.slots.map { slot in
-        (0..<pairs).first { queues[2 * $0].lock == slot.lock }!
-      }
-      // Every worker can reach each of them, and none that is closed.
-      #expect(all.sorted() == running)
-      for pair in 0..<receivers.places.count {
-        let place = all.firstIndex(of: pair).map { UInt16($0) }
-        #expect(receivers.places[pair] == place ?? Plan.Output.closed)
-      }
-      return Array(all.prefix(receivers.own))
+      let share = output.share(of: worker, of: workers)
+      return (0..<share.count).map { all[share.first + $0 * share.step] }
     }
   }
 
   @Test("As many pairs as workers: each has receiveqs of its own")
   func enough() throws {
-    #expect(try slots(pairs: 4, running: [0, 1, 2, 3], workers: 4) == [[0], [1], [2], [3]])
-    #expect(try slots(pairs: 4, running: [0, 1, 2, 3], workers: 2) == [[0, 2], [1, 3]])
-    #expect(try slots(pairs: 5, running: [0, 1, 2, 3, 4], workers: 2) == [[0, 2, 4], [1, 3]])
-    #expect(try slots(pairs: 4, running: [0, 1, 2, 3], workers: 1) == [[0, 1, 2, 3]])
+    #expect(try shares(pairs: 4, running: [0, 1, 2, 3], workers: 4) == [[0], [1], [2], [3]])
+    #expect(try shares(pairs: 4, running: [0, 1, 2, 3], workers: 2) == [[0, 2], [1, 3]])
+    #expect(try shares(pairs: 5, running: [0, 1, 2, 3, 4], workers: 2) == [[0, 2, 4], [1, 3]])
+    #expect(try shares(pairs: 4, running: [0, 1, 2, 3], workers: 1) == [[0, 1, 2, 3]])
   }
 
   @Test("Fewer pairs than workers: they share, evenly")
   func tooFew() throws {
-    #expect(try slots(pairs: 1, running: [0], workers: 3) == [[0], [0], [0]])
-    #expect(try slots(pairs: 2, running: [0, 1], workers: 5) == [[0], [1], [0], [1], [0]])
+    #expect(try shares(pairs: 1, running: [0], workers: 3) == [[0], [0], [0]])
+    #expect(try shares(pairs: 2, running: [0, 1], workers: 5) == [[0], [1], [0], [1], [0]])
   }
 
   @Test("Only queues that run are filled (E34)")
   func stopped() throws {
-    #expect(try slots(pairs: 4, running: [1, 3], workers: 2) == [[1], [3]])
-    #expect(try slots(pairs: 4, running: [2], workers: 3) == [[2], [2], [2]])
-    #expect(try slots(pairs: 2, running: [], workers: 2) == [[], []])
+    #expect(try shares(pairs: 4, running: [1, 3], workers: 2) == [[1], [3]])
+    #expect(try shares(pairs: 4, running: [2], workers: 3) == [[2], [2], [2]])
+    #expect(try shares(pairs: 2, running: [], workers: 2) == [[], []])
   }
 
   @Test("A receiveq is held by one worker at a time; a holder that does not come back is given up")

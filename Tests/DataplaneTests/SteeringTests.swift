@@ -55,8 +55,7 @@ import Testing
     /// Enables or disables a pair, as SET_VRING_ENABLE does.
     func enable(_ pair: Int, of port: Int, _ enabled: Bool = true) throws {
       for index in [2 * pair, 2 * pair + 1] {
-        let base = plane.stopRing(index, of: port) ?? 0
-        try start(port, index, base: base, enabled: enabled)
+        plane.setEnabled(enabled, queue: index, of: port)
       }
     }
 

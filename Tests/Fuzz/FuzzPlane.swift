@@ -25,7 +25,12 @@ final class FuzzPlane {
   /// Adds an uplink, to which everything is flooded; the kernel takes over TCP.
   func addUplink() throws -> Uplink {
     let uplink = try Uplink()
-    _ = try plane.addPort(tap: [uplink.device], headerSize: 12, offloads: .tcp, workers: [0])
+    let port = try plane.addPort(pairs: 1)
+    let setup = QueueSetup.tap(
+      TapSetup(descriptor: uplink.device, headerSize: 12, offloads: .tcp))
+    for case let error? in plane.startQueues([0, 1].map { QueueStart($0, setup) }, of: port) {
+      throw error
+    }
     return uplink
   }
 
@@ -44,7 +49,8 @@ final class FuzzPlane {
         eventIndex: false, indirect: true,
         mergeable: guest.isMergeable, version1: true,
         offloads: index == 1 ? asks : takes, enabled: true, kick: nil, call: nil)
-      try plane.startRing(2 * pair + index, of: port, setup, memory: memory, worker: 0)
+      let start = QueueStart(2 * pair + index, .ring(setup, memory: memory))
+      if let error = plane.startQueues([start], of: port)[0] { throw error }
     }
   }
 

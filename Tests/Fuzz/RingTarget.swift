@@ -98,16 +98,16 @@ enum RingTarget {
             var base = UInt32(bases[index])
             if packed { base = base & 0x8000 | (base & 0x7FFF) % UInt32(size) }
             let setup = setup(index, size, packed, base, flags, more)
-            try fabric.plane.startRing(
-              index, of: hostile, setup, memory: memory, iotlb: iotlb, worker: 0)
+            let start = QueueStart(index, .ring(setup, memory: memory, iotlb: iotlb))
+            if let error = fabric.plane.startQueues([start], of: hostile)[0] { throw error }
           }
         }
         turn()
         if let iotlb { answer(iotlb, more) }
         rest()
       } while !input.isEmpty && turns < 16 && writes < 128
-      for index in 0..<2 {
-        hold(fabric.plane.stopRing(index, of: hostile) != nil, "ring \(index) did not run")
+      for (index, base) in fabric.plane.stopQueues([0, 1], of: hostile).enumerated() {
+        hold(base != nil, "ring \(index) did not run")
       }
       if let iotlb {
         iotlb.remove(from: 0, through: .max)

@@ -30,8 +30,9 @@ internal import Synchronization
   private let words: UnsafeMutablePointer<Atomic<UInt64>>
 
   /// - Parameter memory: `byteCount` zeroed bytes on a cache line of their own, which outlive this value.
+  @inline(always)
   init(_ memory: UnsafeMutableRawPointer) {
-    unsafe words = unsafe memory.bindMemory(to: Atomic<UInt64>.self, capacity: Counters.wordCount)
+    unsafe words = unsafe memory.assumingMemoryBound(to: Atomic<UInt64>.self)
   }
 
   @inline(always)

@@ -9,6 +9,8 @@ public struct WorkerSample: Sendable, Equatable {
   public var sleeping: Bool
   /// What its arena is made of.
   public var pages: Hugepages.Pages
+  /// Plans it was given: one for each change of what it polls.
+  public var publications: Int
 }
 
 /// What the MAC table has counted.

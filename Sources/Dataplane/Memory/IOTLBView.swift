@@ -32,7 +32,7 @@ internal import Synchronization
     case head = 8
     /// Whether misses are recorded, as they are in `lookAhead` only.
     case records
-    /// Slots ahead of the next chain that were looked at, and the table's generation then.
+    /// Places ahead of the next chain that were looked at, and the table's generation then.
     case seen, seenGeneration
     /// The generation at which the next chain could not be translated.
     case awaited
@@ -119,7 +119,7 @@ internal import Synchronization
 
   var generation: UInt64 { table.generation }
 
-  /// Slots ahead that were looked at since the table changed, or `nil` when they are `enough`. Else misses are
+  /// Places ahead that were looked at since the table changed, or `nil` when they are `enough`. Else misses are
   /// recorded until `endLook`, which gets what this returns.
   func beginLook(enough: Int) -> Look? {
     let generation = generation
@@ -129,7 +129,7 @@ internal import Synchronization
     return Look(seen: seen, generation: generation, head: load(.head))
   }
 
-  /// Notes that slots up to `seen` were looked at, and tells control of what was missed.
+  /// Notes that places up to `seen` were looked at, and tells control of what was missed.
   @inline(never)
   func endLook(_ look: Look, seen: Int) {
     store(.records, 0)
@@ -144,10 +144,10 @@ internal import Synchronization
     fileprivate var head: UInt64
   }
 
-  /// Notes that `slots` were taken.
-  func advance(by slots: Int) {
+  /// Notes that `span` places were taken.
+  func advance(by span: Int) {
     let seen = load(.seen)
-    let taken = UInt64(truncatingIfNeeded: slots)
+    let taken = UInt64(truncatingIfNeeded: span)
     store(.seen, seen > taken ? seen &- taken : 0)
   }
 

@@ -5,7 +5,15 @@ internal import Synchronization
 
 /// One worker: everything its thread touches, and one turn of its loop.
 ///
-/// SAFETY: plan and rings stay valid for the turn that loaded them (`Quiescence`); scratch memory is its arena's.
+/// # Theory of operation
+///
+/// Here live those who move frames. A worker is a thread pinned to a CPU (`WorkerThread`) that turns: it goes over the
+/// queues of its plan (`Plan`), takes a burst from each that has one, has the bridge switch it, and shows both sides what
+/// was done. It shares a few words with control (`WorkerState`), among them the mailbox with its newest plan, at which it
+/// looks once a turn. When a turn has ended it holds nothing of what it used; that is what control waits for before
+/// it frees anything (`Quiescence`). After a while without a frame it asks its queues to wake it, and sleeps.
+///
+/// SAFETY: plan and queues stay valid for the turn that loaded them (`Quiescence`); scratch memory is its arena's.
 ///
 /// It lives at one address, is used by one thread, and never allocates, locks a mutex, or waits.
 @safe struct Worker: ~Copyable {
@@ -17,11 +25,13 @@ internal import Synchronization
   }
 
   let state: WorkerState
+  /// Its number, and how many there are.
+  let index: Int
+  let workers: Int
+  let ports: Ports
   let table: MACTable
   let hints: MACTable.Hints
   let burst: Burst
-  let tapBuffer: UnsafeMutableRawPointer
-  let vectors: UnsafeMutablePointer<iovec>
   let lists: UnsafeMutablePointer<List>
   /// The destinations of a burst.
   let receivers: UnsafeMutablePointer<UInt16>
@@ -31,8 +41,8 @@ internal import Synchronization
   /// A burst of ordinary frames reaches 170 ports. Without a limit one of 64 KiB frames would keep the worker for
   /// milliseconds with a few dozen.
   static let floodBytes = 16 << 20
-  /// Rings whose drivers may have to be told of what this turn has published.
-  let unannounced: UnsafeMutablePointer<VirtqueuePointer>
+  /// Queues whose other sides may have to be told of what this turn has published.
+  let unannounced: UnsafeMutablePointer<Queue>
   var unannouncedCount = 0
   static let unannouncedCapacity = 16
   /// Call eventfds that are to be signalled before the turn ends, while their rings can't be stopped.
@@ -47,37 +57,34 @@ internal import Synchronization
   let fences: Bool
 
   init(
-    state: WorkerState, table: MACTable, arena: Arena, notifier: Notifier, sharesQueues: Bool,
-    fences: Bool
+    state: WorkerState, index: Int, of workers: Int, ports: Ports, table: MACTable, arena: Arena,
+    notifier: Notifier, fences: Bool
   ) throws {
     let burst = try Burst(arena: arena)
     let hints = unsafe MACTable.Hints(try arena.allocate(bytes: MACTable.Hints.byteCount))
-    let tapBuffer = unsafe try arena.allocate(bytes: TapQueue.bufferBytes)
-    let vectors = unsafe try arena.allocate(
-      bytes: TapQueue.vectorCapacity * MemoryLayout<iovec>.stride)
     let lists = unsafe try arena.allocate(
       bytes: MACTable.maximumPorts * MemoryLayout<List>.stride)
     let receivers = unsafe try arena.allocate(bytes: Burst.size * 2)
     let steering = try Steering(arena: arena, key: table.key)
     let unannounced = unsafe try arena.allocate(
-      bytes: Worker.unannouncedCapacity * MemoryLayout<VirtqueuePointer>.stride)
+      bytes: Worker.unannouncedCapacity * MemoryLayout<Queue>.stride)
     let calls = unsafe try arena.allocate(bytes: Worker.callCapacity * MemoryLayout<CInt>.stride)
     self.state = state
+    self.index = index
+    self.workers = workers
+    self.ports = ports
     self.table = table
     self.hints = hints
-    self.sharesQueues = sharesQueues
+    sharesQueues = workers > 1
     self.fences = fences
     self.burst = burst
     self.steering = steering
-    unsafe self.tapBuffer = unsafe tapBuffer
-    unsafe self.vectors = unsafe vectors.bindMemory(
-      to: iovec.self, capacity: TapQueue.vectorCapacity)
     unsafe self.lists = unsafe lists.initializeMemory(
       as: List.self, repeating: List(), count: MACTable.maximumPorts)
     unsafe self.receivers = unsafe receivers.bindMemory(
       to: UInt16.self, capacity: Burst.size)
     unsafe self.unannounced = unsafe unannounced.bindMemory(
-      to: VirtqueuePointer.self, capacity: Worker.unannouncedCapacity)
+      to: Queue.self, capacity: Worker.unannouncedCapacity)
     unsafe self.calls = unsafe calls.bindMemory(to: CInt.self, capacity: Worker.callCapacity)
     unsafe self.notifier = unsafe notifier.raw
   }
@@ -92,15 +99,16 @@ internal import Synchronization
   #endif
   @inline(never)
   mutating func turn() -> Int {
-    guard let plan = unsafe state.plan?.pointee else {
+    guard let plan = unsafe state.plan else {
       finishTurn()
       return 0
     }
     var moved = 0
+    let sources = unsafe Plan.sources(plan)
+    let count = unsafe plan.pointee.count
     var index = 0
-    while index < plan.sourceCount {
-      let source = unsafe plan.sources + index
-      moved &+= unsafe source.pointee.ring == nil ? pollTap(plan, source) : pollRing(plan, source)
+    while index < count {
+      moved &+= unsafe poll(sources + index)
       index &+= 1
     }
     if moved > 0 {
@@ -119,46 +127,26 @@ internal import Synchronization
   }
 
   @inline(always)
-  private mutating func pollRing(_ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>) -> Int {
-    guard let ring = unsafe source.pointee.ring else { return 0 }
-    let gathered = ring.gather(burst)
+  private mutating func poll(_ source: UnsafePointer<Plan.Source>) -> Int {
+    let queue = unsafe source.pointee.queue
+    let gathered = queue.take(burst)
     if gathered.frames == 0 { return 0 }
     burst.prefetch(gathered)
-    unsafe switchBurst(plan, source, gathered, headerSize: ring.headerSize)
-    ring.publish()
-    notifyLater(ring)
-    return gathered.frames
-  }
-
-  private mutating func pollTap(_ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>) -> Int {
-    if unsafe source.pointee.pause > 0 {
-      unsafe source.pointee.pause &-= 1
-      return 0
-    }
-    if unsafe source.pointee.counters.isBroken { return 0 }
-    let gathered = unsafe source.pointee.tap.gather(burst, tapBuffer, source.pointee.counters)
-    if gathered.frames == 0 {
-      // 1, 2, 4 … 64 turns: a few microseconds at the most.
-      let backoff = unsafe min(64, max(1, source.pointee.backoff &* 2))
-      unsafe source.pointee.backoff = backoff
-      unsafe source.pointee.pause = backoff
-      return 0
-    }
-    unsafe source.pointee.backoff = 0
-    unsafe switchBurst(
-      plan, source, gathered, headerSize: UInt32(source.pointee.tap.headerSize))
+    unsafe switchBurst(source, gathered)
+    queue.publish()
+    notifyLater(queue)
     return gathered.frames
   }
 
   @inline(always)
   private mutating func switchBurst(
-    _ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>, _ taken: Gathered,
-    headerSize: UInt32
+    _ source: UnsafePointer<Plan.Source>, _ taken: Gathered
   ) {
     let counters = unsafe source.pointee.counters
     var gathered = taken
     let judged = unsafe burst.judge(
-      &gathered, headerSize: headerSize, allowed: source.pointee.offloads, counters)
+      &gathered, headerSize: UInt32(source.pointee.headerSize), allowed: source.pointee.offloads,
+      counters)
     counters.add(.frames, gathered.frames)
     counters.add(.bytes, judged.bytes)
     counters.add(.bursts, 1)
@@ -166,18 +154,18 @@ internal import Synchronization
     if unsafe source.pointee.discards {
       counters.drop(.queueDisabled, gathered.frames &- gathered.dropped.nonzeroBitCount)
     } else {
-      unsafe bridge(plan, source, gathered, judged)
+      unsafe bridge(source, gathered, judged)
     }
   }
 
   // ---- Notifications ----
 
-  /// Puts a ring among those whose drivers are notified when the turn ends: whether a driver wants that can only
-  /// be known behind a full fence, which waits for every store before it. One is enough for all rings.
+  /// Puts a queue among those whose other sides are notified when the turn ends: whether a driver wants that can only
+  /// be known behind a full fence, which waits for every store before it. One is enough for all queues.
   @inline(always)
-  mutating func notifyLater(_ ring: VirtqueuePointer) {
+  mutating func notifyLater(_ queue: Queue) {
     if unannouncedCount == Worker.unannouncedCapacity { announce() }
-    unsafe unannounced[unannouncedCount] = ring
+    unsafe unannounced[unannouncedCount] = queue
     unannouncedCount &+= 1
   }
 
@@ -195,9 +183,9 @@ internal import Synchronization
     unannouncedCount = 0
   }
 
-  /// Looks at what a driver wants while its ring's lock is held; the signal can wait until nobody waits for that.
+  /// Looks at what a driver wants while its queue's lock is held; the signal can wait until nobody waits for that.
   @inline(never)
-  mutating func interruptLater(_ ring: VirtqueuePointer) { signalLater(ring.interrupt()) }
+  mutating func interruptLater(_ queue: Queue) { signalLater(queue.interrupt()) }
 
   /// Has an eventfd that a ring has named, if it has, be signalled when the turn ends.
   @inline(always)
@@ -241,21 +229,21 @@ internal import Synchronization
 
   // ---- Going to sleep ----
 
-  /// Asks every ring for a kick. Returns whether there is work already.
-  func armNotifications() -> Bool {
-    guard let plan = unsafe state.plan?.pointee else { return false }
+  /// Asks every queue to ring when there is something. Returns whether there is already.
+  func arm() -> Bool {
+    guard let plan = unsafe state.plan else { return false }
+    let sources = unsafe Plan.sources(plan)
     var busy = false
-    for index in 0..<plan.sourceCount {
-      if let ring = unsafe plan.sources[index].ring, ring.requestKicks() { busy = true }
+    for index in 0..<(unsafe plan.pointee.count) {
+      if unsafe sources[index].queue.arm() { busy = true }
     }
     return busy
   }
 
-  func suppressNotifications() {
-    guard let plan = unsafe state.plan?.pointee else { return }
-    for index in 0..<plan.sourceCount {
-      if let ring = unsafe plan.sources[index].ring { ring.suppressKicks() }
-      unsafe plan.sources[index].pause = 0
-    }
+  /// The queues need not ring any more.
+  func disarm() {
+    guard let plan = unsafe state.plan else { return }
+    let sources = unsafe Plan.sources(plan)
+    for index in 0..<(unsafe plan.pointee.count) { unsafe sources[index].queue.disarm() }
   }
 }

@@ -28,7 +28,8 @@ internal import Synchronization
   private var thread: Linux.Thread?
 
   init(
-    _ placement: Placement, table: MACTable, sharesQueues: Bool, fences: Bool, allowHuge: Bool
+    _ placement: Placement, of workers: Int, ports: Ports, table: MACTable, fences: Bool,
+    allowHuge: Bool
   ) throws {
     self.placement = placement
     let arena = Arena(node: placement.node, allowHuge: allowHuge)
@@ -38,8 +39,8 @@ internal import Synchronization
     try SystemError.check(clx_epoll_add(epoll.raw, wake.descriptor.raw, 0, 0), "watch an eventfd")
     let notifier = try Notifier()
     let value = try Worker(
-      state: state, table: table, arena: arena, notifier: notifier, sharesQueues: sharesQueues,
-      fences: fences)
+      state: state, index: placement.index, of: workers, ports: ports, table: table, arena: arena,
+      notifier: notifier, fences: fences)
     let worker = UnsafeMutablePointer<Worker>.allocate(capacity: 1)
     unsafe worker.initialize(to: value)
     self.arena = arena
@@ -107,15 +108,15 @@ internal import Synchronization
     init(_ failure: Lock<SystemError?>) { self.failure = failure }
   }
 
-  /// Adds a descriptor whose readiness ends a sleep. A kick is watched edge-triggered, so that the worker
-  /// never has to read a descriptor that belongs to a stranger: reading could block.
-  func watch(_ descriptor: CInt, edge: Bool) throws(SystemError) {
+  /// Adds a descriptor whose readiness ends a sleep.
+  func watch(_ doorbell: Doorbell) throws(SystemError) {
     try SystemError.check(
-      clx_epoll_add(epoll.raw, descriptor, edge ? 1 : 0, 1), "watch a queue's descriptor")
+      clx_epoll_add(epoll.raw, doorbell.descriptor.raw, doorbell.isEdge ? 1 : 0, 1),
+      "watch a queue's descriptor")
   }
 
-  func unwatch(_ descriptor: CInt) {
-    _ = clx_epoll_remove(epoll.raw, descriptor)
+  func unwatch(_ doorbell: Doorbell) {
+    _ = clx_epoll_remove(epoll.raw, doorbell.descriptor.raw)
   }
 
   // ---- The loop ----
@@ -139,11 +140,10 @@ internal import Synchronization
     rest()
   }
 
-  /// Sleeps until there is something to do. Every ring is asked for a kick first, then looked at once
-  /// more: what came in between would otherwise wait for the next frame.
+  /// Sleeps until there is something to do. Every queue is asked to ring first, then looked at once more: what came in between would otherwise wait for the next frame.
   private func sleep() {
-    if unsafe !worker.pointee.armNotifications() {
-      // A ring without a kick descriptor never calls: look at it a thousand times a second.
+    if unsafe !worker.pointee.arm() {
+      // A queue without a doorbell never rings: look at it a thousand times a second.
       let limit = unsafe state.plan?.pointee.mustPoll == true ? 1 : 1000
       state.add(.sleeps)
       rest()
@@ -151,7 +151,7 @@ internal import Synchronization
       wakeUp()
       wake.drain()
     }
-    unsafe worker.pointee.suppressNotifications()
+    unsafe worker.pointee.disarm()
   }
 
   /// Awake, and visibly so, before the next look at the mailbox: see `Quiescence`.

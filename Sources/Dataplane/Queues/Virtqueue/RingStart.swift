@@ -5,9 +5,9 @@ internal import Linux
 /// SAFETY: the three addresses come from `RingSpace.host`, which proves that the whole part is mapped in one piece;
 /// the ring's record keeps the mapping alive for as long as a worker may use them.
 extension SplitQueue {
-  /// - Parameter counters: of the queue the ring belongs to; a fault of the ring before is cleared.
+  /// - Parameter state: the queue's; a fault of the ring before is cleared.
   init(
-    _ setup: RingSetup, memory: some RingSpace, counters: Counters
+    _ setup: RingSetup, memory: some RingSpace, state: QueueState
   ) throws(DataplaneError) {
     let size = setup.size
     guard size > 0, size <= 32768, size & (size - 1) == 0 else {
@@ -18,14 +18,14 @@ extension SplitQueue {
     let avail = unsafe try memory.place(of: parts[1])
     let used = unsafe try memory.place(of: parts[2])
     let base = UInt16(truncatingIfNeeded: setup.base)
-    counters.setFault(nil)
+    state.counters.setFault(nil)
     unsafe self.init(
       ring: SplitRing(
         descriptors: descriptors, avail: avail, used: used, size: UInt16(size),
-        mask: UInt16(size - 1)), memory: memory.view, counters: counters,
+        mask: UInt16(size - 1)), memory: memory.view, state: state,
       headerSize: setup.version1 || setup.mergeable ? 12 : 10, eventIndex: setup.eventIndex,
       indirect: setup.indirect, mergeable: setup.mergeable, offloads: setup.offloads,
-      call: setup.call?.raw ?? -1, nextAvail: base, seenAvail: base, nextUsed: 0, signalledUsed: 0)
+      nextAvail: base, seenAvail: base, nextUsed: 0, signalledUsed: 0)
     // A split ring's used index is not part of the base; the ring's memory has it (vhost-user:
     // VHOST_USER_SET_VRING_BASE).
     nextUsed = ring.usedIndex
@@ -34,9 +34,9 @@ extension SplitQueue {
 }
 
 extension PackedQueue {
-  /// - Parameter counters: of the queue the ring belongs to; a fault of the ring before is cleared.
+  /// - Parameter state: the queue's; a fault of the ring before is cleared.
   init(
-    _ setup: RingSetup, isTransmitq: Bool, memory: some RingSpace, counters: Counters
+    _ setup: RingSetup, isTransmitq: Bool, memory: some RingSpace, state: QueueState
   ) throws(DataplaneError) {
     let size = setup.size
     guard (1...32768).contains(size) else {
@@ -50,36 +50,51 @@ extension PackedQueue {
     let descriptors = unsafe try memory.place(of: parts[0])
     let driver = unsafe try memory.place(of: parts[1])
     let device = unsafe try memory.place(of: parts[2])
-    counters.setFault(nil)
+    state.counters.setFault(nil)
     unsafe self.init(
       ring: PackedRing(
         descriptors: descriptors, driverArea: driver, deviceArea: device, size: size),
-      memory: memory.view, counters: counters,
+      memory: memory.view, state: state,
       headerSize: setup.version1 || setup.mergeable ? 12 : 10, eventIndex: setup.eventIndex,
       indirect: setup.indirect, mergeable: setup.mergeable, offloads: setup.offloads,
       // A receiveq's lengths differ, and each must be told.
-      batches: setup.inOrder && isTransmitq, call: setup.call?.raw ?? -1, next: next)
+      batches: setup.inOrder && isTransmitq, next: next)
   }
 }
 
-extension VirtqueuePointer {
-  /// Makes the queue that `setup` asks for at `block`, which has `byteCount` bytes.
-  init(
-    _ setup: RingSetup, at block: UnsafeMutableRawPointer, isTransmitq: Bool,
-    memory: some RingSpace,
-    counters: Counters
-  ) throws(DataplaneError) {
-    if setup.packed {
-      let value = try PackedQueue(
-        setup, isTransmitq: isTransmitq, memory: memory, counters: counters)
-      let queue = unsafe block.bindMemory(to: PackedQueue.self, capacity: 1)
-      unsafe queue.initialize(to: value)
-      self = unsafe .packed(queue)
-    } else {
-      let value = try SplitQueue(setup, memory: memory, counters: counters)
-      let queue = unsafe block.bindMemory(to: SplitQueue.self, capacity: 1)
-      unsafe queue.initialize(to: value)
-      self = unsafe .split(queue)
+extension RingSetup {
+  /// Makes the ring's queue, of which no worker knows yet.
+  func make(_ place: QueuePlace, _ memory: GuestMemory, _ iotlb: IOTLB?) throws -> RunningQueue {
+    let space: any RingSpace =
+      iotlb.map {
+        DeviceSpace($0, memory, place.state.view, isTransmitq: place.isTransmitq)
+      } ?? memory
+    if packed {
+      let queue = try PackedQueue(
+        self, isTransmitq: place.isTransmitq, memory: space, state: place.state)
+      return unsafe try make(queue, place, space) { unsafe .packed($0) }
     }
+    let queue = try SplitQueue(self, memory: space, state: place.state)
+    return unsafe try make(queue, place, space) { unsafe .split($0) }
+  }
+
+  private func make<Layout: Virtqueue>(
+    _ value: Layout, _ place: QueuePlace, _ space: any RingSpace,
+    _ name: (UnsafeMutablePointer<Layout>) -> Queue
+  ) throws -> RunningQueue {
+    let bytes = MemoryLayout<Layout>.size
+    let block = unsafe try place.arena.allocate(bytes: bytes)
+    // SAFETY: the block has room for one.
+    let queue = unsafe block.bindMemory(to: Layout.self, capacity: 1)
+    unsafe queue.initialize(to: value)
+    place.state.setCall(call)
+    // While it is polled nobody need kick. In a receiveq nobody need ever.
+    unsafe queue.pointee.suppressKicks()
+    unsafe queue.pointee.lookAhead(isTransmitq: place.isTransmitq)
+    return unsafe RunningQueue(
+      name(queue), at: block, bytes: bytes, resources: [space], space: space,
+      headerSize: UInt8(value.headerSize), offloads: offloads, isEnabled: enabled,
+      doorbell: place.isTransmitq ? kick.map { Doorbell(descriptor: $0, isEdge: true) } : nil,
+      call: call)
   }
 }

@@ -2,29 +2,29 @@ internal import CLinux
 
 /// A place in a list of pieces, for walking two lists beside each other. The list is the worker's own, so
 /// it does not change; the bytes it points to may.
-@safe struct SegmentCursor {
-  private let segments: UnsafeMutablePointer<Segment>
+@safe struct PieceCursor {
+  private let pieces: UnsafeMutablePointer<Piece>
   private let count: Int
   private(set) var index = 0
   private var offset: UInt32 = 0
 
-  /// - Parameter segments: `count` pieces, none of them empty.
+  /// - Parameter pieces: `count` pieces, none of them empty.
   @inline(always)
-  init(_ segments: UnsafeMutablePointer<Segment>, count: Int) {
-    unsafe self.segments = unsafe segments
+  init(_ pieces: UnsafeMutablePointer<Piece>, count: Int) {
+    unsafe self.pieces = unsafe pieces
     self.count = count
   }
 
   /// Bytes left in the present piece.
   @inline(always)
   var remainingHere: Int {
-    index < count ? Int(unsafe segments[index].length &- offset) : 0
+    index < count ? Int(unsafe pieces[index].length &- offset) : 0
   }
 
   /// Address of the next byte; there must be one.
   @inline(always)
   var here: UnsafeMutableRawPointer {
-    unsafe UnsafeMutableRawPointer(bitPattern: segments[index].base &+ UInt(offset))
+    unsafe UnsafeMutableRawPointer(bitPattern: pieces[index].base &+ UInt(offset))
       .unsafelyUnwrapped
   }
 
@@ -65,14 +65,14 @@ internal import CLinux
   /// Shortens the present piece by what has been taken of it, so that the list itself begins here.
   mutating func dropConsumed() {
     guard index < count, offset > 0 else { return }
-    unsafe segments[index].base &+= UInt(offset)
-    unsafe segments[index].length &-= offset
+    unsafe pieces[index].base &+= UInt(offset)
+    unsafe pieces[index].length &-= offset
     offset = 0
   }
 
   /// Moves on by `length` bytes, whose pieces go to `output`; returns how many those are, `capacity` at most.
   mutating func cut(
-    _ length: Int, into output: UnsafeMutablePointer<Segment>, capacity: Int
+    _ length: Int, into output: UnsafeMutablePointer<Piece>, capacity: Int
   ) -> Int {
     var pieces = 0
     var rest = length
@@ -80,7 +80,7 @@ internal import CLinux
       let step = min(rest, remainingHere)
       if step == 0 { break }
       // SAFETY: the caller has room for `capacity`.
-      unsafe output[pieces] = unsafe Segment(here, UInt32(truncatingIfNeeded: step))
+      unsafe output[pieces] = unsafe Piece(here, UInt32(truncatingIfNeeded: step))
       pieces &+= 1
       skip(step)
       rest &-= step
@@ -116,7 +116,7 @@ internal import CLinux
   }
 
   /// Copies `length` bytes from `source`'s place to this one and moves both; stops where either ends.
-  mutating func copy(from source: inout SegmentCursor, _ length: Int) {
+  mutating func copy(from source: inout PieceCursor, _ length: Int) {
     var rest = length
     while rest > 0 {
       let step = min(rest, min(remainingHere, source.remainingHere))
@@ -128,5 +128,17 @@ internal import CLinux
       source.skip(step)
       rest &-= step
     }
+  }
+}
+
+/// A piece of contiguous memory.
+struct Piece {
+  var base: UInt
+  var length: UInt32
+
+  @inline(always)
+  init(_ base: UnsafeMutableRawPointer, _ length: UInt32) {
+    self.base = UInt(bitPattern: base)
+    self.length = length
   }
 }

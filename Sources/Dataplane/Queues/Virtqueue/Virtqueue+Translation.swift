@@ -7,7 +7,7 @@ internal import Synchronization
 /// Asking takes the front-end's time, so as much as may be is asked for at once, and of a receiveq before a frame
 /// needs it: buffers are looked at some way ahead of those that are filled.
 extension Virtqueue {
-  /// Slots ahead that are looked at, and those that must have been.
+  /// Places ahead that are looked at, and those that must have been.
   private static var window: Int { 64 }
   static var least: Int { 32 }
 
@@ -16,7 +16,7 @@ extension Virtqueue {
   /// - Parameters: as of `chain`; `output` is overwritten.
   @inline(never)
   mutating func awaitTranslation(
-    writable: Bool, output: UnsafeMutablePointer<Segment>, capacity: Int
+    writable: Bool, output: UnsafeMutablePointer<Piece>, capacity: Int
   ) {
     guard let iotlb = memory.iotlb else { return }
     let generation = iotlb.generation
@@ -29,12 +29,12 @@ extension Virtqueue {
       enough: Self.window, writable: writable, output: output, capacity: capacity)
   }
 
-  /// Asks for what the chains ahead lack, unless `enough` slots were looked at before.
+  /// Asks for what the chains ahead lack, unless `enough` places were looked at before.
   ///
   /// - Parameters: as of `chain`; `output` is overwritten.
   @inline(never)
   mutating func lookAhead(
-    enough: Int, writable: Bool, output: UnsafeMutablePointer<Segment>, capacity: Int
+    enough: Int, writable: Bool, output: UnsafeMutablePointer<Piece>, capacity: Int
   ) {
     guard let iotlb = memory.iotlb, let look = iotlb.beginLook(enough: enough) else { return }
     var ahead = look.seen
@@ -44,35 +44,19 @@ extension Virtqueue {
       let chain = unsafe chain(
         ahead: ahead, writable: writable, output: output, capacity: capacity, budget: &budget)
     {
-      ahead &+= Int(chain.slots)
+      ahead &+= Int(chain.span)
     }
     iotlb.endLook(look, seen: ahead)
   }
-}
 
-extension VirtqueuePointer {
-  /// `Virtqueue.lookAhead`, before the ring is anybody's.
-  func lookAhead(isTransmitq: Bool) {
-    let capacity = Burst.maximumSegments
-    unsafe withUnsafeTemporaryAllocation(of: Segment.self, capacity: capacity) { scratch in
-      // SAFETY: the scratch has room for `capacity` segments, and nobody reads them.
+  /// Has the front-end be asked for the first buffers before a frame needs them, of a ring that is nobody's yet.
+  mutating func lookAhead(isTransmitq: Bool) {
+    let capacity = Burst.maximumPieces
+    unsafe withUnsafeTemporaryAllocation(of: Piece.self, capacity: capacity) { scratch in
+      // SAFETY: the scratch has room for `capacity` pieces, and nobody reads them.
       guard let output = scratch.baseAddress else { return }
-      switch self {
-      case .split(let queue):
-        unsafe queue.pointee.lookAhead(
-          enough: 1, writable: !isTransmitq, output: output, capacity: capacity)
-      case .packed(let queue):
-        unsafe queue.pointee.lookAhead(
-          enough: 1, writable: !isTransmitq, output: output, capacity: capacity)
-      }
-    }
-  }
-
-  /// Whether the next chain waits for a translation that has not come.
-  var isWaiting: Bool {
-    switch self {
-    case .split(let queue): unsafe queue.pointee.memory.iotlb?.isWaiting ?? false
-    case .packed(let queue): unsafe queue.pointee.memory.iotlb?.isWaiting ?? false
+      unsafe lookAhead(
+        enough: 1, writable: !isTransmitq, output: output, capacity: capacity)
     }
   }
 }

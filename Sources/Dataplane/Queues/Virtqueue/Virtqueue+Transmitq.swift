@@ -8,15 +8,15 @@ extension Virtqueue {
   mutating func gather(_ burst: Burst) -> Gathered {
     let count = available(Burst.size)
     var gathered = Gathered()
-    var segments = 0
+    var pieces = 0
     var descriptors = 0
     while gathered.frames < count {
       gathered.frames &+= takePlain(burst, from: gathered.frames, to: count)
       if gathered.frames == count || available(1) == 0 { break }
       // Bounds the work of one burst: a few chains of a thousand pieces end it, and as many that are no good.
-      if segments > Burst.segmentCapacity &- Burst.maximumSegments { break }
-      if descriptors > Burst.segmentCapacity { break }
-      if !takeAny(burst, &gathered, segments: &segments, descriptors: &descriptors) { break }
+      if pieces > Burst.pieceCapacity &- Burst.maximumPieces { break }
+      if descriptors > Burst.pieceCapacity { break }
+      if !takeAny(burst, &gathered, pieces: &pieces, descriptors: &descriptors) { break }
     }
     return gathered
   }
@@ -25,34 +25,34 @@ extension Virtqueue {
   /// (2.7.4.1). Returns false when the ring is broken, or its next chain waits for a translation.
   @inline(never)
   private mutating func takeAny(
-    _ burst: Burst, _ gathered: inout Gathered, segments used: inout Int,
+    _ burst: Burst, _ gathered: inout Gathered, pieces used: inout Int,
     descriptors: inout Int
   ) -> Bool {
     var budget = Burst.maximumDescriptors
     guard
       let chain = unsafe chain(
-        ahead: 0, writable: false, output: burst.segments + used,
-        capacity: Burst.maximumSegments, budget: &budget)
+        ahead: 0, writable: false, output: burst.pieces + used,
+        capacity: Burst.maximumPieces, budget: &budget)
     else { return false }
     descriptors &+= Burst.maximumDescriptors &- budget
     if chain.fault == .addressNotTranslated {
       unsafe awaitTranslation(
-        writable: false, output: burst.segments + used, capacity: Burst.maximumSegments)
+        writable: false, output: burst.pieces + used, capacity: Burst.maximumPieces)
       return false
     }
-    use(chain.id, slots: chain.slots, written: 0)
+    use(chain.id, span: chain.span, written: 0)
     let index = gathered.frames
-    let bit: Burst.Set = 1 &<< UInt64(index)
+    let bit: Burst.FrameSet = 1 &<< UInt64(index)
     gathered.frames &+= 1
     let reason =
       chain.fault
       ?? burst.view(
-        index, first: used, count: chain.segments, length: chain.length, headerSize: headerSize)
+        index, first: used, count: chain.pieces, length: chain.length, headerSize: headerSize)
     if let reason {
       counters.drop(reason)
       gathered.dropped |= bit
     } else {
-      used &+= chain.segments
+      used &+= chain.pieces
       gathered.judged |= bit
     }
     return true

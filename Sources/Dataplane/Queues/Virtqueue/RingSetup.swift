@@ -11,7 +11,7 @@ public struct RingSetup: Sendable {
   public var avail: UInt64
   public var used: UInt64
   /// Where to begin: a split ring's next avail entry; of a packed ring the next descriptor and its wrap counter in
-  /// bits 0–15. Bits 16–31 repeat them in what `stopRing` returns, and are ignored here: some front-ends leave them
+  /// bits 0–15. Bits 16–31 repeat them in what `Dataplane.stopQueues` returns, and are ignored here: some front-ends leave them
   /// 0, and a ring that was stopped has no chain that was taken but not given back.
   public var base: UInt32
   /// VIRTIO_F_RING_PACKED.
@@ -51,14 +51,5 @@ public struct RingSetup: Sendable {
     self.enabled = enabled
     self.kick = kick
     self.call = call
-  }
-}
-
-/// Why the data plane refused something: one sentence for a person.
-public struct DataplaneError: Error, Sendable, Equatable, CustomStringConvertible {
-  public let description: String
-
-  init(_ description: String) {
-    self.description = description
   }
 }

@@ -10,18 +10,18 @@ internal import Synchronization
 ///
 /// Nothing here is on the way of a frame between ports of one enabled pair.
 ///
-/// SAFETY: frames are below `Burst.size`, slots below `FlowTable.maximumPairs`: the arrays' counts.
+/// SAFETY: frames are below `Burst.size`, places of sinks below `FlowTable.maximumPairs`: the arrays' counts.
 @safe struct Steering {
   let key: UInt64
   /// By frame.
   let flows: UnsafeMutablePointer<FlowHash>
-  /// By position in a delivery: the slot that its frame goes to.
+  /// By position in a delivery: the place of the sink that its frame goes to.
   let picks: UnsafeMutablePointer<UInt16>
-  /// Frames of a delivery, a slot after the other.
+  /// Frames of a delivery, a sink after the other.
   let order: UnsafeMutablePointer<UInt16>
-  /// By slot: how many frames of a delivery go there. All zero between deliveries.
+  /// By sink: how many frames of a delivery go there. All zero between deliveries.
   let lists: UnsafeMutablePointer<Worker.List>
-  /// The slots of a delivery.
+  /// The sinks of a delivery.
   let touched: UnsafeMutablePointer<UInt16>
   /// `FlowHash.reach` bytes.
   let scratch: UnsafeMutableRawPointer
@@ -43,22 +43,11 @@ internal import Synchronization
   }
 }
 
-extension Plan.Output {
-  /// The slot for a frame of `flow`, in a port that has a table of flows.
-  @inline(always)
-  func slot(for flow: FlowHash, _ table: FlowTable) -> UInt16 {
-    let pair = table.pair(of: flow)
-    // SAFETY: only pairs of this port were recorded, and each has its place.
-    if pair >= 0, case let place = unsafe places[pair], place != Plan.Output.closed { return place }
-    return UInt16(truncatingIfNeeded: flow.word.multipliedFullWidth(by: slotCount).high)
-  }
-}
-
 extension Worker {
   /// Records the flows of a burst that came from a port with several pairs.
   @inline(never)
   mutating func recordFlows(
-    _ table: FlowTable, _ source: UnsafeMutablePointer<Plan.Source>, _ gathered: Gathered
+    _ table: FlowTable, _ source: UnsafePointer<Plan.Source>, _ gathered: Gathered
   ) {
     let pair = Int(unsafe source.pointee.pair)
     for index in 0..<gathered.frames where gathered.dropped &>> UInt64(index) & 1 == 0 {
@@ -72,18 +61,20 @@ extension Worker {
   /// their order, as all of them go to one receiveq.
   @inline(never)
   mutating func steer(
-    _ table: FlowTable, _ source: UnsafeMutablePointer<Plan.Source>, _ output: Plan.Output,
+    _ table: FlowTable, _ source: UnsafePointer<Plan.Source>, _ output: UnsafePointer<Output>,
     _ order: UnsafeMutablePointer<UInt16>, _ count: Int
   ) {
     let isKnown = unsafe source.pointee.flows != nil
+    let share = unsafe output.share(of: index, of: workers)
+    let limit = unsafe output.pointee.limit
     var touched = 0
     for position in 0..<count {
-      let index = Int(unsafe order[position])
+      let frame = Int(unsafe order[position])
       if !isKnown {
-        unsafe steering.flows[index] = unsafe FlowHash(
-          burst, index, key: steering.key, scratch: steering.scratch)
+        unsafe steering.flows[frame] = unsafe FlowHash(
+          burst, frame, key: steering.key, scratch: steering.scratch)
       }
-      let pick = unsafe output.slot(for: steering.flows[index], table)
+      let pick = unsafe pick(steering.flows[frame], table, output, share)
       unsafe steering.picks[position] = pick
       let list = unsafe steering.lists + Int(pick)
       if unsafe list.pointee.count == 0 {
@@ -95,7 +86,7 @@ extension Worker {
     if touched == 1 {
       let pick = Int(unsafe steering.touched[0])
       unsafe steering.lists[pick].count = 0
-      unsafe fill(output.slots + pick, source, order, count, limit: output.limit)
+      unsafe fill(output.sinks + pick, source, order, count, limit: limit)
       return
     }
     var next: UInt16 = 0
@@ -114,8 +105,21 @@ extension Worker {
       let list = unsafe steering.lists[pick]
       unsafe steering.lists[pick].count = 0
       unsafe fill(
-        output.slots + pick, source, steering.order + Int(list.next &- list.count),
-        Int(list.count), limit: output.limit)
+        output.sinks + pick, source, steering.order + Int(list.next &- list.count),
+        Int(list.count), limit: limit)
     }
+  }
+
+  /// The place of the sink that a frame of `flow` goes to.
+  @inline(always)
+  private func pick(
+    _ flow: FlowHash, _ table: FlowTable, _ output: UnsafePointer<Output>, _ share: Output.Share
+  ) -> UInt16 {
+    let pair = table.pair(of: flow)
+    // SAFETY: only pairs of this port were recorded, and each has its place.
+    if pair >= 0, case let place = unsafe output.place(of: pair), place != Output.closed {
+      return place
+    }
+    return UInt16(truncatingIfNeeded: share.place(of: flow))
   }
 }

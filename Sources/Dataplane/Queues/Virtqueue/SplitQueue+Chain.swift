@@ -5,7 +5,7 @@ extension SplitQueue {
   ///
   /// - Parameters: as in `Virtqueue.chain`.
   mutating func chain(
-    ahead: Int, writable: Bool, output: UnsafeMutablePointer<Segment>, capacity: Int,
+    ahead: Int, writable: Bool, output: UnsafeMutablePointer<Piece>, capacity: Int,
     budget: inout Int
   ) -> Chain? {
     if available(ahead &+ 1) <= ahead { return nil }
@@ -17,7 +17,7 @@ extension SplitQueue {
     var pieces = unsafe ChainPieces(output, capacity, memory, region)
     let fault = walk(head: head, writable: writable, &pieces, budget: &budget)
     region = pieces.region
-    return Chain(head, slots: 1, pieces, fault)
+    return Chain(head, span: 1, pieces, fault)
   }
 
   @inline(always)
@@ -31,7 +31,7 @@ extension SplitQueue {
         == Descriptor.write,
       let base = unsafe memory.translate(descriptor.address, descriptor.length, hint: &region)
     else { return nil }
-    return PlainBuffer(id: head, segment: unsafe Segment(base, descriptor.length))
+    return PlainBuffer(id: head, piece: unsafe Piece(base, descriptor.length))
   }
 
   /// Collects the pieces of the chain that begins at `head`; returns what is wrong with it.

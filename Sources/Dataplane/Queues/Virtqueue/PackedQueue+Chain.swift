@@ -13,7 +13,7 @@ extension PackedQueue {
   /// - Parameters: as in `Virtqueue.chain`.
   @inline(never)
   mutating func chain(
-    ahead: Int, writable: Bool, output: UnsafeMutablePointer<Segment>, capacity: Int,
+    ahead: Int, writable: Bool, output: UnsafeMutablePointer<Piece>, capacity: Int,
     budget: inout Int
   ) -> Chain? {
     let room = ring.size &- unpublished &- ahead
@@ -24,26 +24,26 @@ extension PackedQueue {
     if rest & PackedRing.availMask != position.availBits { return nil }
     var pieces = unsafe ChainPieces(output, capacity, memory, region)
     var fault: DropReason?
-    var slots = 0
+    var span = 0
     while true {
-      slots &+= 1
+      span &+= 1
       if fault == nil {
         fault = judge(
-          position.index, rest, isFirst: slots == 1, writable: writable, &pieces, &budget)
+          position.index, rest, isFirst: span == 1, writable: writable, &pieces, &budget)
       }
       if PackedRing.flags(rest) & Descriptor.next == 0 { break }
       position.advance(by: 1, size: ring.size)
       // The driver makes a chain's first descriptor available last (2.8.6). Where one without an end would go
       // on, and the next begin, nobody knows.
-      if slots < room { rest = ring.rest(position.index) }
-      if slots == room || rest & PackedRing.availMask != position.availBits {
+      if span < room { rest = ring.rest(position.index) }
+      if span == room || rest & PackedRing.availMask != position.availBits {
         breakDown(.chainWithoutEnd)
         return nil
       }
     }
     region = pieces.region
     return Chain(
-      PackedRing.id(rest), slots: UInt16(truncatingIfNeeded: slots), pieces, fault)
+      PackedRing.id(rest), span: UInt16(truncatingIfNeeded: span), pieces, fault)
   }
 
   @inline(always)
@@ -57,7 +57,7 @@ extension PackedQueue {
         ring.address(position.index), PackedRing.length(rest), hint: &region)
     else { return nil }
     return PlainBuffer(
-      id: PackedRing.id(rest), segment: unsafe Segment(base, PackedRing.length(rest)))
+      id: PackedRing.id(rest), piece: unsafe Piece(base, PackedRing.length(rest)))
   }
 
   /// Judges one descriptor of a chain; returns what is wrong with it.

@@ -18,7 +18,7 @@ internal import Synchronization
   // Set at the start, read by the worker.
   let ring: PackedRing
   let memory: MemoryView
-  let counters: Counters
+  let state: QueueState
   let headerSize: UInt32
   let eventIndex: Bool
   let indirect: Bool
@@ -26,8 +26,6 @@ internal import Synchronization
   let offloads: Offloads
   /// One used element stands for all of a burst.
   let batches: Bool
-  /// The call eventfd, or -1 when the driver polls.
-  let call: CInt
 
   // The worker's.
   /// The next descriptor to take.
@@ -58,8 +56,8 @@ internal import Synchronization
 
   // ---- Used ----
 
-  /// Takes a chain of `slots` descriptors, which begins at the next, and gives it back.
-  mutating func use(_ id: UInt16, slots: UInt16, written: UInt32) {
+  /// Takes a chain of `span` descriptors, which begins at the next, and gives it back.
+  mutating func use(_ id: UInt16, span: UInt16, written: UInt32) {
     let bits = UInt64(id) &<< 32 | next.usedBits
     if heldIndex < 0 {
       heldIndex = next.index
@@ -69,8 +67,8 @@ internal import Synchronization
     } else {
       ring.setUsed(next.index, bits | UInt64(written) | (written > 0 ? PackedRing.write : 0))
     }
-    unpublished &+= Int(slots)
-    next.advance(by: Int(slots), size: ring.size)
+    unpublished &+= Int(span)
+    next.advance(by: Int(span), size: ring.size)
   }
 
   /// Shows the driver every element written so far.

@@ -33,7 +33,8 @@ extension Burst {
   func judge(
     _ gathered: inout Gathered, headerSize: UInt32, allowed: Offloads, _ counters: Counters
   ) -> Judged {
-    requests.frames = 0
+    special.marked = 0
+    special.behindHeader = ~gathered.judged
     if gathered.judged | gathered.dropped == 0 {
       let (judged, asked) = loadPlain(gathered.frames, headerSize: headerSize)
       if !NetHeader.asks(asked) { return judged }
@@ -86,14 +87,15 @@ extension Burst {
     _ gathered: inout Gathered, headerSize: UInt32, allowed: Offloads, _ counters: Counters
   ) -> Judged {
     var judged = Judged()
-    var offloaded: Set = 0
+    var offloaded: FrameSet = 0
     let flow = unsafe headers[0]
     for index in 0..<gathered.frames {
-      let bit: Set = 1 &<< UInt64(index)
-      unsafe requests.needs[index] = .none
+      let bit: FrameSet = 1 &<< UInt64(index)
+      unsafe special.needs[index] = .none
+      unsafe special.fronts[index] = Front()
       if gathered.dropped & bit == 0, unsafe NetHeader.asks(netHeaders[index]) {
         if gathered.judged & bit == 0 {
-          unsafe requests.checksumOffsets[index] = loadChecksumOffset(
+          unsafe special.checksumOffsets[index] = loadChecksumOffset(
             addresses[index] &- UInt(headerSize))
         }
         if let reason = judgeOffload(index, allowed: allowed) {
@@ -110,8 +112,8 @@ extension Burst {
       judged.bytes &+= Int(unsafe lengths[index])
       if unsafe headers[index].difference(from: flow) != 0 { judged.isOneFlow = false }
     }
-    requests.frames = offloaded
-    requests.segmentsLeft = Burst.maximumSegmentsOfBurst
+    special.marked = offloaded
+    special.segmentsLeft = Burst.maximumSegmentsOfBurst
     return judged
   }
 

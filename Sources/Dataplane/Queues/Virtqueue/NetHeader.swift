@@ -10,6 +10,9 @@ struct NetHeader {
   /// csum_offset.
   var checksumOffset: UInt16 = 0
 
+  /// Bytes of the shortest header.
+  static let leastSize = 10
+
   /// Where csum_offset lies in the header.
   static let checksumOffsetPlace = 8
 
@@ -82,6 +85,18 @@ struct NetHeader {
     unsafe base.storeBytes(of: word.littleEndian, as: UInt64.self)
     unsafe base.storeBytes(
       of: checksumOffset.littleEndian, toByteOffset: NetHeader.checksumOffsetPlace, as: UInt16.self)
+  }
+
+  /// The same of a frame whose headers have become longer by `distance` bytes, in front of what the header speaks of.
+  ///
+  /// - Parameter segmented: whether the length of the headers means something.
+  func moved(by distance: Int, segmented: Bool) -> NetHeader {
+    let start = UInt64(UInt16(truncatingIfNeeded: checksumStart &+ distance))
+    let length = UInt64(
+      UInt16(truncatingIfNeeded: segmented ? headersLength &+ distance : headersLength))
+    let kept: UInt64 = 0x0000_FFFF_0000_FFFF
+    return NetHeader(
+      word: word & kept | length &<< 16 | start &<< 48, checksumOffset: checksumOffset)
   }
 
   /// Nothing is asked for.

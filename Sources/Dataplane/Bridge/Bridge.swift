@@ -3,25 +3,33 @@ internal import Synchronization
 /// The switch itself, in two passes over a burst: learn and look up each frame; then deliver a destination at a
 /// time, so that a receiver's ring is opened once a burst.
 ///
+/// # Theory of operation
+///
+/// Here lives everything between taking a burst and giving it away. A queue has made frames of what it found (`Burst`);
+/// their headers are loaded once and judged (`Burst+Judge`, `Burst+Offloads`), their sources learned and their
+/// destinations looked up (`MACTable`), and what is left of them is delivered. On its way out a frame may get another beginning
+/// (`Front`), be cut into segments (`Segmenter`), or be dealt to one of several receiveqs by its flow (`Steering`).
+/// Nothing here knows what kind of queue a frame came from or goes to. All of it is one worker's for the length of a
+/// turn, but for the tables, which workers share without locks.
+///
 /// The algorithm is netmap VALE's. A burst is cut where unicast and flooded frames meet, so that each
 /// receiver gets one sender's frames in the order they were sent.
 extension Worker {
   /// Switches the frames of a burst that came from `source`.
   @inline(always)
   mutating func bridge(
-    _ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>, _ gathered: Gathered,
-    _ judged: Burst.Judged
+    _ source: UnsafePointer<Plan.Source>, _ gathered: Gathered, _ judged: Burst.Judged
   ) {
     if judged.isOneFlow {
-      unsafe bridgeFlow(plan, source, gathered.frames)
+      unsafe bridgeFlow(source, gathered.frames)
     } else {
-      unsafe bridgeEach(plan, source, gathered)
+      unsafe bridgeEach(source, gathered)
     }
   }
 
   /// A burst of frames with the same two addresses, as most are: one look at the table for all.
   private mutating func bridgeFlow(
-    _ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>, _ count: Int
+    _ source: UnsafePointer<Plan.Source>, _ count: Int
   ) {
     if let flows = unsafe source.pointee.flows {
       unsafe recordFlows(flows, source, Gathered(frames: count))
@@ -36,23 +44,23 @@ extension Worker {
     if unsafe !learn(header.source, port: port, now: table.now, source) {
       counters.add(.deferred, count)
     }
-    let result = look(up: header.destination, plan, from: port)
+    let result = look(up: header.destination, from: port)
     if result < Verdict.least {
-      unsafe deliver(plan, source, to: Int(result), burst.natural, count)
+      unsafe deliver(source, to: Int(result), burst.natural, count)
     } else if result == Burst.Destination.flood {
-      unsafe flood(plan, source, 0, count)
+      unsafe flood(source, 0, count)
     } else {
       counters.drop(Verdict.reason(result), count)
     }
   }
 
   private mutating func bridgeEach(
-    _ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>, _ gathered: Gathered
+    _ source: UnsafePointer<Plan.Source>, _ gathered: Gathered
   ) {
     if let flows = unsafe source.pointee.flows { unsafe recordFlows(flows, source, gathered) }
     let count = gathered.frames
-    if let destination = unsafe classify(plan, source, gathered) {
-      unsafe deliver(plan, source, to: destination, burst.natural, count)
+    if let destination = unsafe classify(source, gathered) {
+      unsafe deliver(source, to: destination, burst.natural, count)
       return
     }
     var first = 0
@@ -65,10 +73,10 @@ extension Worker {
       var end = first
       if destination == Burst.Destination.flood {
         while end < count, unsafe burst.destinations[end] == Burst.Destination.flood { end &+= 1 }
-        unsafe flood(plan, source, first, end)
+        unsafe flood(source, first, end)
       } else {
         while end < count, unsafe burst.destinations[end] != Burst.Destination.flood { end &+= 1 }
-        unsafe scatter(plan, source, first, end)
+        unsafe scatter(source, first, end)
       }
       first = end
     }
@@ -78,7 +86,7 @@ extension Worker {
 
   /// Gives each frame its destination. Returns the port that all of them go to, if there is one.
   private mutating func classify(
-    _ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>, _ gathered: Gathered
+    _ source: UnsafePointer<Plan.Source>, _ gathered: Gathered
   ) -> Int? {
     let counters = unsafe source.pointee.counters
     let port = Int(unsafe source.pointee.port)
@@ -115,7 +123,7 @@ extension Worker {
       let to = header.destination
       if to.word != lastDestination {
         lastDestination = to.word
-        lastResult = look(up: to, plan, from: port)
+        lastResult = look(up: to, from: port)
         if index == 0 { common = lastResult }
         if lastResult != common { alike = false }
       }
@@ -151,7 +159,7 @@ extension Worker {
   }
 
   @inline(always)
-  private func look(up mac: MACAddress, _ plan: Plan, from port: Int) -> UInt16 {
+  private func look(up mac: MACAddress, from port: Int) -> UInt16 {
     // No station has the address 0, which the table's empty slots hold.
     if mac.isGroup || mac.word == 0 {
       return mac.isReserved ? Verdict.reserved : Burst.Destination.flood
@@ -159,10 +167,7 @@ extension Worker {
     let found = table.port(of: mac, hints)
     if found < 0 { return Burst.Destination.flood }
     if found == port { return Verdict.hairpin }
-    // SAFETY: the bound is checked in the same condition.
-    guard found < plan.outputCount, unsafe plan.outputs[found].slotCount > 0 else {
-      return Verdict.down
-    }
+    if unsafe ports.output(found) == nil { return Verdict.down }
     return UInt16(truncatingIfNeeded: found)
   }
 
@@ -170,7 +175,7 @@ extension Worker {
 
   /// Delivers a run of unicast (and dropped) frames, sorted by destination.
   private mutating func scatter(
-    _ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>, _ first: Int, _ end: Int
+    _ source: UnsafePointer<Plan.Source>, _ first: Int, _ end: Int
   ) {
     var touched = 0
     for index in first..<end {
@@ -201,29 +206,31 @@ extension Worker {
       let list = unsafe lists[destination]
       unsafe lists[destination].count = 0
       unsafe deliver(
-        plan, source, to: destination, burst.order + Int(list.next &- list.count), Int(list.count))
+        source, to: destination, burst.order + Int(list.next &- list.count), Int(list.count))
     }
   }
 
   /// Delivers a run of flooded frames to every port that is up, but the one they came from; to fewer when that would
   /// be more than a burst may cost.
   private mutating func flood(
-    _ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>, _ first: Int, _ end: Int
+    _ source: UnsafePointer<Plan.Source>, _ first: Int, _ end: Int
   ) {
     let count = end &- first
     var bytes = 0
     for index in first..<end { bytes &+= Int(unsafe burst.lengths[index]) }
     var copies = 0
-    for index in 0..<plan.floodCount {
-      let port = unsafe plan.flood[index]
-      if unsafe port == source.pointee.port { continue }
+    let list = ports.flood
+    let own = Int(unsafe source.pointee.port)
+    for index in 0..<list.count {
+      let port = list[index]
+      if port == own { continue }
       copies &+= 1
       if bytes > floodBytesLeft {
         unsafe source.pointee.counters.drop(.floodLimit, count)
         continue
       }
       floodBytesLeft &-= bytes
-      unsafe deliver(plan, source, to: Int(port), burst.natural + first, count)
+      unsafe deliver(source, to: port, burst.natural + first, count)
     }
     if copies == 0 {
       unsafe source.pointee.counters.drop(.noDestination, count)
@@ -232,49 +239,48 @@ extension Worker {
     }
   }
 
-  /// Delivers frames of the burst, in the order given, to one port that is up.
+  /// Delivers frames of the burst, in the order given, to one port that was up when it was looked for.
   private mutating func deliver(
-    _ plan: Plan, _ source: UnsafeMutablePointer<Plan.Source>, to port: Int,
-    _ order: UnsafeMutablePointer<UInt16>, _ count: Int
+    _ source: UnsafePointer<Plan.Source>, to port: Int, _ order: UnsafeMutablePointer<UInt16>,
+    _ count: Int
   ) {
-    let output = unsafe plan.outputs[port]
-    if let flows = output.flows {
+    guard let output = unsafe ports.output(port) else {
+      unsafe source.pointee.counters.drop(.destinationDown, count)
+      return
+    }
+    if let flows = unsafe output.pointee.flows {
       unsafe steer(flows, source, output, order, count)
     } else {
-      unsafe fill(output.slots, source, order, count, limit: output.limit)
+      unsafe fill(output.sinks, source, order, count, limit: output.pointee.limit)
     }
   }
 
-  /// Delivers frames of the burst, in the order given, to one receiveq or TAP queue.
+  /// Delivers frames of the burst, in the order given, to one queue.
   @inline(always)
   mutating func fill(
-    _ slot: UnsafeMutablePointer<Plan.Slot>, _ source: UnsafeMutablePointer<Plan.Source>,
+    _ sink: UnsafePointer<Output.Sink>, _ source: UnsafePointer<Plan.Source>,
     _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32
   ) {
-    if sharesQueues, unsafe !Worker.take(slot.pointee.lock) {
+    let state = unsafe sink.pointee.state
+    if sharesQueues, unsafe !Worker.take(state.lock) {
       unsafe source.pointee.counters.drop(.queueBusy, count)
       return
     }
-    let counters = unsafe slot.pointee.counters
-    let delivered: Delivered
-    if let ring = unsafe slot.pointee.ring {
-      delivered = unsafe ring.deliver(burst, order, count, limit: limit)
-      ring.publish()
-      if sharesQueues {
-        interruptLater(ring)
-      } else {
-        notifyLater(ring)
-      }
+    let queue = unsafe sink.pointee.queue
+    let delivered = unsafe queue.deliver(burst, order, count, limit: limit)
+    queue.publish()
+    if sharesQueues {
+      interruptLater(queue)
     } else {
-      delivered = unsafe slot.pointee.tap.deliver(
-        burst, order, count, limit: limit, vectors: vectors, counters)
+      notifyLater(queue)
     }
+    let counters = state.counters
     if delivered.frames > 0 {
       counters.add(.frames, delivered.frames)
       counters.add(.bytes, delivered.bytes)
       counters.add(.bursts, 1)
     }
     if delivered.extra > 0 { unsafe source.pointee.counters.add(.replicas, delivered.extra) }
-    if sharesQueues { unsafe slot.pointee.lock.pointee.store(0, ordering: .releasing) }
+    if sharesQueues { unsafe state.lock.pointee.store(0, ordering: .releasing) }
   }
 }

@@ -7,14 +7,13 @@ internal import Synchronization
 /// Never used as a type: each function here is compiled once for each layout.
 protocol Virtqueue {
   var memory: MemoryView { get }
-  var counters: Counters { get }
+  /// What outlives the ring: its counters, its call eventfd.
+  var state: QueueState { get }
   /// Bytes of the virtio-net header: 12, or 10 for a legacy driver without mergeable buffers (5.1.9).
   var headerSize: UInt32 { get }
   var mergeable: Bool { get }
   /// Of a receiveq: what the driver takes over; of a transmitq: what it may ask for.
   var offloads: Offloads { get }
-  /// The call eventfd, or -1 when the driver polls.
-  var call: CInt { get }
 
   /// How many chains may be taken now, at most `limit`, or `limit` where that can't be told before; 0: none.
   mutating func available(_ limit: Int) -> Int
@@ -29,7 +28,7 @@ protocol Virtqueue {
     _ burst: Burst, _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32
   ) -> (frames: Int, bytes: Int)
 
-  /// Translates the chain that begins `ahead` slots behind the next one; `nil` when none is available there, or
+  /// Translates the chain that begins `ahead` places behind the next one; `nil` when none is available there, or
   /// the ring has broken. The chain is not taken.
   ///
   /// - Parameters:
@@ -38,16 +37,16 @@ protocol Virtqueue {
   ///   - budget: descriptors that may still be looked at. Empty ones take no piece, so `capacity` alone would
   ///     let a guest keep a worker for 32,768 of them, chain after chain.
   mutating func chain(
-    ahead: Int, writable: Bool, output: UnsafeMutablePointer<Segment>, capacity: Int,
+    ahead: Int, writable: Bool, output: UnsafeMutablePointer<Piece>, capacity: Int,
     budget: inout Int
   ) -> Chain?
 
-  /// The chain that begins `ahead` slots behind the next one, if it is one writable descriptor in one region, as most
+  /// The chain that begins `ahead` places behind the next one, if it is one writable descriptor in one region, as most
   /// receive buffers are. `nil`: what there is, `chain` says, which loads it again.
   mutating func plainBuffer(ahead: Int) -> PlainBuffer?
 
   /// Takes the next chain and gives it back with `written` bytes; the driver sees that after `publish`.
-  mutating func use(_ id: UInt16, slots: UInt16, written: UInt32)
+  mutating func use(_ id: UInt16, span: UInt16, written: UInt32)
 
   /// Shows the driver every chain given back so far.
   mutating func publish()
@@ -71,10 +70,19 @@ protocol Virtqueue {
 struct PlainBuffer {
   /// As in `Chain`.
   var id: UInt16
-  var segment: Segment
+  var piece: Piece
 }
 
 extension Virtqueue {
+  @inline(always)
+  var counters: Counters { state.counters }
+
+  /// Asks the driver to kick, unless the ring is broken. A buffer that waits for a translation is nothing to look at:
+  /// control wakes the worker when it has come.
+  func arm() -> Bool {
+    !counters.isBroken && requestKicks() && !(memory.iotlb?.isWaiting ?? false)
+  }
+
   /// The eventfd by which the driver is to be told of what `publish` has shown since the last time, or -1. It is the
   /// caller's to signal, as several go to the kernel at once.
   @inline(always)
@@ -89,103 +97,10 @@ extension Virtqueue {
   /// `interrupt`, when a full fence has come after `publish` already.
   @inline(always)
   mutating func interruptFenced() -> CInt {
-    if !wantsInterrupt() || call < 0 { return -1 }
+    if !wantsInterrupt() { return -1 }
+    let call = state.call
+    if call < 0 { return -1 }
     counters.add(.notifications, 1)
     return call
   }
-}
-
-/// A running virtqueue of one of the two layouts, by its address.
-///
-/// SAFETY: what it points to outlives every plan that names it (`Quiescence`).
-@safe enum VirtqueuePointer {
-  case split(UnsafeMutablePointer<SplitQueue>)
-  case packed(UnsafeMutablePointer<PackedQueue>)
-
-  @inline(always)
-  var headerSize: UInt32 {
-    switch self {
-    case .split(let queue): unsafe queue.pointee.headerSize
-    case .packed(let queue): unsafe queue.pointee.headerSize
-    }
-  }
-
-  @inline(always)
-  func gather(_ burst: Burst) -> Gathered {
-    switch self {
-    case .split(let queue): unsafe queue.pointee.gather(burst)
-    case .packed(let queue): unsafe queue.pointee.gather(burst)
-    }
-  }
-
-  @inline(always)
-  func deliver(
-    _ burst: Burst, _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32
-  ) -> Delivered {
-    switch self {
-    case .split(let queue): unsafe queue.pointee.deliver(burst, order, count, limit: limit)
-    case .packed(let queue): unsafe queue.pointee.deliver(burst, order, count, limit: limit)
-    }
-  }
-
-  @inline(always)
-  func publish() {
-    switch self {
-    case .split(let queue): unsafe queue.pointee.publish()
-    case .packed(let queue): unsafe queue.pointee.publish()
-    }
-  }
-
-  @inline(always)
-  func interrupt() -> CInt {
-    switch self {
-    case .split(let queue): unsafe queue.pointee.interrupt()
-    case .packed(let queue): unsafe queue.pointee.interrupt()
-    }
-  }
-
-  @inline(always)
-  func interruptFenced() -> CInt {
-    switch self {
-    case .split(let queue): unsafe queue.pointee.interruptFenced()
-    case .packed(let queue): unsafe queue.pointee.interruptFenced()
-    }
-  }
-
-  func suppressKicks() {
-    switch self {
-    case .split(let queue): unsafe queue.pointee.suppressKicks()
-    case .packed(let queue): unsafe queue.pointee.suppressKicks()
-    }
-  }
-
-  /// `Virtqueue.requestKicks`; a broken ring is not asked. A buffer that waits for a translation is nothing to look
-  /// at: control wakes the worker when it has come.
-  func requestKicks() -> Bool {
-    switch self {
-    case .split(let queue):
-      unsafe !queue.pointee.counters.isBroken && queue.pointee.requestKicks() && !isWaiting
-    case .packed(let queue):
-      unsafe !queue.pointee.counters.isBroken && queue.pointee.requestKicks() && !isWaiting
-    }
-  }
-
-  /// Where a device that goes on here begins, as GET_VRING_BASE answers (vhost-user: "A vring state
-  /// description").
-  var base: UInt32 {
-    switch self {
-    case .split(let queue): UInt32(unsafe queue.pointee.nextAvail)
-    case .packed(let queue): UInt32(unsafe queue.pointee.next.word) &* 0x1_0001
-    }
-  }
-
-  var address: UnsafeMutableRawPointer {
-    switch self {
-    case .split(let queue): UnsafeMutableRawPointer(queue)
-    case .packed(let queue): UnsafeMutableRawPointer(queue)
-    }
-  }
-
-  /// Bytes for a queue of either layout.
-  static let byteCount = max(MemoryLayout<SplitQueue>.size, MemoryLayout<PackedQueue>.size)
 }

@@ -3,11 +3,11 @@ internal import CLinux
 /// Cuts one frame of a burst into segments for a receiver that can't take it whole: TCP (RFC 9293) over IPv4 and
 /// IPv6, and UDP, a datagram each.
 ///
-/// `next` makes one segment after the other, as frame `Burst.size` of the burst: the headers from the copy that was
-/// judged, changed for the segment, and pieces of the sender's payload. Its checksum is left to be completed, so
+/// `next` makes one segment after the other, as frame `Burst.size` of the burst: its front is the headers that were
+/// judged, changed for the segment, its pieces are the sender's payload. Its checksum is left to be completed, so
 /// it is delivered like any other frame that asks for that.
 ///
-/// SAFETY: the copies and the spare pieces belong to the burst; offsets into the copy are those that
+/// SAFETY: the fronts and the spare pieces belong to the burst; offsets into a front are those that
 /// `SegmentableHeaders` has found within it.
 @safe struct Segmenter {
   private let burst: Burst
@@ -15,27 +15,24 @@ internal import CLinux
   private let headers: SegmentableHeaders
   private let whole: NetHeader
   private let payload: Int
-  private var source: SegmentCursor
+  private var source: PieceCursor
   /// Bytes of payload that were cut off so far, and segments made of them.
   private var done = 0
   private var number = 0
 
   /// - Parameter index: a frame that was judged to ask for segmentation.
   init?(_ burst: Burst, _ index: Int) {
-    let copy = unsafe burst.requests.headers(index)
-    let length = Int(unsafe burst.lengths[index])
-    // It was found before, in the same bytes.
-    guard
-      let headers = unsafe SegmentableHeaders(
-        copy, count: min(length, SegmentableHeaders.maximum))
+    let front = unsafe burst.special.fronts[index]
+    // They were found before, in the same bytes.
+    guard let headers = burst.headers(in: index, Int(front.length)),
+      headers.length == Int(front.length)
     else { return nil }
     self.burst = burst
     self.index = index
     self.headers = headers
     whole = burst.netHeader(index)
-    payload = length &- headers.length
-    source = burst.source(index)
-    source.skip(headers.length)
+    payload = Int(unsafe burst.lengths[index]) &- headers.length
+    source = burst.rest(of: index)
   }
 
   /// Segments there will be.
@@ -49,8 +46,9 @@ internal import CLinux
     let part = min(whole.segmentSize, payload &- done)
     let isLast = done &+ part == payload
     let segment = Burst.size
-    let copy = unsafe burst.requests.headers(segment)
-    unsafe clx_copy(copy, burst.requests.headers(index), headers.length)
+    let copy = unsafe burst.special.area(segment)
+    let front = unsafe burst.front(of: index)
+    unsafe clx_copy(copy, front.base, headers.length)
     unsafe change(copy, part: part, isLast: isLast)
 
     unsafe burst.headers[segment] = unsafe burst.headers[index]
@@ -59,12 +57,12 @@ internal import CLinux
     burst.keep(
       segment, NetHeader(checksumAt: headers.transport, offset: headers.checksumOffset),
       needs: .checksum)
-    let list = unsafe burst.segments + Burst.spareSegments
-    unsafe list.pointee = unsafe Segment(
-      UnsafeMutableRawPointer(copy), UInt32(truncatingIfNeeded: headers.length))
-    let pieces = unsafe source.cut(part, into: list + 1, capacity: Burst.spareCapacity &- 3)
-    unsafe burst.pieces[segment] = Burst.Pieces(
-      first: UInt32(Burst.spareSegments), count: UInt32(truncatingIfNeeded: pieces &+ 1))
+    unsafe burst.special.fronts[segment] = Front(
+      length: UInt16(truncatingIfNeeded: headers.length))
+    let pieces = unsafe source.cut(
+      part, into: burst.pieces + Burst.sparePieces, capacity: Burst.spareCapacity &- 3)
+    unsafe burst.extents[segment] = Burst.Extent(
+      first: UInt32(Burst.sparePieces), count: UInt32(truncatingIfNeeded: pieces))
     done &+= part
     number &+= 1
     return true

@@ -11,19 +11,21 @@ internal import CVector
 /// the frame's length.
 @safe struct Burst {
   /// Most frames of a burst. DPDK and VPP use 32 and 256; from 16 to 256 they measure alike. No more than
-  /// the bits of a `Set`.
+  /// the bits of a `FrameSet`.
   static let size = 64
   /// Bytes of the longest frame: 64 KiB behind an Ethernet header, as a segmented frame may be.
   static let maximumLength = 65_550
   /// Pieces one chain may have. IOV_MAX is 1024, and a TAP needs two more for the headers.
-  static let maximumSegments = 1000
+  static let maximumPieces = 1000
   /// Descriptors of one chain that are looked at, empty ones and the one of an indirect table included.
   static let maximumDescriptors = 1024
   /// Pieces the table has room for: a burst of ordinary frames, or one frame of very many pieces.
-  static let segmentCapacity = 4096
-  /// Where the pieces of the segment being made lie behind them, and how many there may be.
-  static let spareSegments = segmentCapacity
-  static let spareCapacity = maximumSegments + 4
+  static let pieceCapacity = 4096
+  /// Where the payload of the segment being made lies behind them, and how many pieces it may have.
+  static let sparePieces = pieceCapacity
+  static let spareCapacity = maximumPieces + 4
+  /// Behind those: a place for each frame that lies in one piece and must be looked at as a list of pieces.
+  static let wholePieces = sparePieces + spareCapacity
   /// Segments one frame may be cut into. With the least that IPv4 hosts must take, 536 bytes, the longest frame has
   /// 123; a frame that asks for thousands would keep a worker for milliseconds.
   static let maximumSegmentsOfFrame = 512
@@ -31,17 +33,17 @@ internal import CVector
   /// the longest frames has with an MTU of 1,000.
   static let maximumSegmentsOfBurst = 4096
   /// Pieces of a receiver's buffers, filled and emptied frame by frame.
-  static let targetCapacity = 2 * maximumSegments
+  static let targetCapacity = 2 * maximumPieces
 
   /// Some of the frames of a burst: bit n is frame n.
-  typealias Set = UInt64
+  typealias FrameSet = UInt64
 
   /// Whether the processor has what CVector needs.
   let vectors: Bool
 
   // ---- By frame; one more, `size`, is the segment being made ----
 
-  /// Address here of byte 0 of a frame that lies in one piece; 0: its pieces are in the segment table.
+  /// Address here of byte 0 of a frame that lies in one piece; 0: its pieces are in the table of pieces.
   let addresses: UnsafeMutablePointer<UInt>
   /// Bytes, without the virtio-net header.
   let lengths: UnsafeMutablePointer<UInt32>
@@ -49,12 +51,12 @@ internal import CVector
   let headers: UnsafeMutablePointer<EthernetHeader>
   /// The first eight bytes of the virtio-net header (`NetHeader.word`), as they were judged.
   let netHeaders: UnsafeMutablePointer<UInt64>
-  /// What else belongs to frames that ask for an offload.
-  let requests: Requests
+  /// What belongs to frames that a plain copy is not enough for.
+  let special: Special
   /// A port's number, or one of `Destination`.
   let destinations: UnsafeMutablePointer<UInt16>
   /// Where a frame's pieces are, if it is in pieces.
-  let pieces: UnsafeMutablePointer<Pieces>
+  let extents: UnsafeMutablePointer<Extent>
 
   // ---- By delivery ----
 
@@ -67,8 +69,8 @@ internal import CVector
 
   // ---- Pieces ----
 
-  let segments: UnsafeMutablePointer<Segment>
-  let targets: UnsafeMutablePointer<Segment>
+  let pieces: UnsafeMutablePointer<Piece>
+  let targets: UnsafeMutablePointer<Piece>
   /// The chains set aside for one frame.
   let chains: UnsafeMutablePointer<TakenChain>
   static let chainCapacity = 1024
@@ -81,8 +83,8 @@ internal import CVector
     static let flood: UInt16 = 0xFFFE
   }
 
-  /// The first of a frame's pieces in the segment table, and their number.
-  struct Pieces {
+  /// The first of a frame's pieces in the table, and their number.
+  struct Extent {
     var first: UInt32 = 0
     var count: UInt32 = 0
   }
@@ -91,7 +93,7 @@ internal import CVector
   struct TakenChain {
     /// As in `Chain`.
     var id: UInt16
-    var slots: UInt16
+    var span: UInt16
     /// Bytes of room.
     var capacity: UInt32
   }
@@ -112,18 +114,17 @@ internal import CVector
     unsafe lengths = unsafe try Burst.array(0, places, arena)
     unsafe headers = unsafe try Burst.array(EthernetHeader(), places, arena)
     unsafe netHeaders = unsafe try Burst.array(0, places, arena)
-    requests = unsafe Requests(try arena.allocate(bytes: Requests.byteCount))
+    special = try Special(arena: arena)
     unsafe destinations = unsafe try Burst.array(0, Burst.size, arena)
-    unsafe pieces = unsafe try Burst.array(Pieces(), places, arena)
+    unsafe extents = unsafe try Burst.array(Extent(), places, arena)
     unsafe natural = unsafe try Burst.array(0, Burst.size, arena)
     unsafe order = unsafe try Burst.array(0, Burst.size, arena)
     unsafe buffers = unsafe try Burst.array(0, Burst.size, arena)
-    let none = unsafe Segment(UnsafeMutableRawPointer(bitPattern: 1).unsafelyUnwrapped, 0)
-    unsafe segments = unsafe try Burst.array(
-      none, Burst.segmentCapacity + Burst.spareCapacity, arena)
+    let none = unsafe Piece(UnsafeMutableRawPointer(bitPattern: 1).unsafelyUnwrapped, 0)
+    unsafe pieces = unsafe try Burst.array(none, Burst.wholePieces + places, arena)
     unsafe targets = unsafe try Burst.array(none, Burst.targetCapacity, arena)
     unsafe chains = unsafe try Burst.array(
-      TakenChain(id: 0, slots: 0, capacity: 0), Burst.chainCapacity, arena)
+      TakenChain(id: 0, span: 0, capacity: 0), Burst.chainCapacity, arena)
     for index in 0..<Burst.size { unsafe natural[index] = UInt16(index) }
   }
 
@@ -135,73 +136,11 @@ internal import CVector
   }
 }
 
-extension Burst {
-  /// Frames that ask for an offload, and what is kept of them. One pointer, as a burst of more than a dozen is copied
-  /// by a call wherever the compiler passes it on.
-  @safe struct Requests {
-    private let base: UnsafeMutableRawPointer
-
-    private static let needsOffset = Arena.line
-    private static let checksumsOffset = needsOffset + 2 * Arena.line
-    private static let copiesOffset = checksumsOffset + 3 * Arena.line
-    static let byteCount = copiesOffset + (Burst.size + 1) * SegmentableHeaders.maximum
-
-    /// - Parameter base: `byteCount` zeroed bytes.
-    init(_ base: UnsafeMutableRawPointer) {
-      unsafe self.base = unsafe base
-    }
-
-    /// Those that ask. While there are none, nothing else here means anything.
-    @inline(always)
-    var frames: Set {
-      get { unsafe base.load(as: Set.self) }
-      nonmutating set { unsafe base.storeBytes(of: newValue, as: Set.self) }
-    }
-
-    /// Segments that may still be made, while there are frames that ask.
-    var segmentsLeft: Int {
-      get { unsafe base.load(fromByteOffset: 8, as: Int.self) }
-      nonmutating set { unsafe base.storeBytes(of: newValue, toByteOffset: 8, as: Int.self) }
-    }
-
-    /// By frame: what it asks for.
-    @inline(always)
-    var needs: UnsafeMutablePointer<Offloads> {
-      unsafe (base + Requests.needsOffset).assumingMemoryBound(to: Offloads.self)
-    }
-
-    /// By frame: csum_offset.
-    @inline(always)
-    var checksumOffsets: UnsafeMutablePointer<UInt16> {
-      unsafe (base + Requests.checksumsOffset).assumingMemoryBound(to: UInt16.self)
-    }
-
-    /// The first bytes of a frame that is to be cut into segments: `SegmentableHeaders.maximum`.
-    @inline(always)
-    func headers(_ index: Int) -> UnsafeMutablePointer<UInt8> {
-      unsafe (base + (Requests.copiesOffset &+ index &* SegmentableHeaders.maximum))
-        .assumingMemoryBound(to: UInt8.self)
-    }
-  }
-}
-
 /// What a queue gave: frames 0 ..< `frames` of the burst.
 struct Gathered {
   var frames = 0
   /// Frames whose headers are loaded already; a plain frame's are loaded by `judge`.
-  var judged: Burst.Set = 0
+  var judged: Burst.FrameSet = 0
   /// Frames that were dropped, and counted.
-  var dropped: Burst.Set = 0
-}
-
-/// A piece of contiguous memory.
-struct Segment {
-  var base: UInt
-  var length: UInt32
-
-  @inline(always)
-  init(_ base: UnsafeMutableRawPointer, _ length: UInt32) {
-    self.base = UInt(bitPattern: base)
-    self.length = length
-  }
+  var dropped: Burst.FrameSet = 0
 }

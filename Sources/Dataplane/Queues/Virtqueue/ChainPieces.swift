@@ -2,21 +2,22 @@
 struct Chain {
   /// What names the chain when it is given back: its head, or the buffer id of a packed ring.
   var id: UInt16
-  /// Places it takes: one of a split ring's avail ring, or its descriptors in a packed ring.
-  var slots: UInt16
+  /// How far its ring moves on when it is taken: one entry of a split ring's avail ring, or its descriptors in a
+  /// packed ring.
+  var span: UInt16
   /// The pieces written, and their bytes together; a chain longer than 4 GiB counts as 4 GiB − 1. None when the
   /// chain is no good.
-  var segments = 0
+  var pieces = 0
   var length: UInt32 = 0
   /// Why the chain is no good.
   var fault: DropReason?
 
-  init(_ id: UInt16, slots: UInt16, _ pieces: ChainPieces, _ fault: DropReason?) {
+  init(_ id: UInt16, span: UInt16, _ pieces: ChainPieces, _ fault: DropReason?) {
     self.id = id
-    self.slots = slots
+    self.span = span
     self.fault = fault
     if fault == nil {
-      segments = pieces.count
+      self.pieces = pieces.count
       length = UInt32(clamping: pieces.total)
     }
   }
@@ -26,7 +27,7 @@ struct Chain {
 ///
 /// SAFETY: pieces are written below `capacity`, and each is what the memory's table has proved to be mapped.
 @safe struct ChainPieces {
-  private let output: UnsafeMutablePointer<Segment>
+  private let output: UnsafeMutablePointer<Piece>
   private let capacity: Int
   private let memory: MemoryView
   /// Index of the memory region hit last.
@@ -36,7 +37,7 @@ struct Chain {
   private(set) var total: UInt64 = 0
 
   init(
-    _ output: UnsafeMutablePointer<Segment>, _ capacity: Int, _ memory: MemoryView, _ region: Int
+    _ output: UnsafeMutablePointer<Piece>, _ capacity: Int, _ memory: MemoryView, _ region: Int
   ) {
     unsafe self.output = unsafe output
     self.capacity = capacity
@@ -51,7 +52,7 @@ struct Chain {
     if count < capacity, length > 0, entry.covers(address, length),
       let base = unsafe UnsafeMutableRawPointer(bitPattern: entry.place(address))
     {
-      unsafe output[count] = unsafe Segment(base, length)
+      unsafe output[count] = unsafe Piece(base, length)
       count &+= 1
       total &+= UInt64(length)
       return nil
@@ -69,7 +70,7 @@ struct Chain {
     while rest > 0 {
       guard count < capacity else { return .chainTooLong }
       if let base = unsafe memory.translate(address, rest, hint: &region) {
-        unsafe output[count] = unsafe Segment(base, rest)
+        unsafe output[count] = unsafe Piece(base, rest)
         count &+= 1
         break
       }
@@ -77,7 +78,7 @@ struct Chain {
         return memory.iotlb == nil ? .malformedDescriptor : .addressNotTranslated
       }
       let length = unsafe part.length
-      unsafe output[count] = unsafe Segment(part.base, length)
+      unsafe output[count] = unsafe Piece(part.base, length)
       count &+= 1
       rest &-= length
       let (following, overflow) = address.addingReportingOverflow(UInt64(length))

@@ -5,7 +5,9 @@ internal import Synchronization
 /// An entry costs as much as several frames. This bounds what a guest that invents a source address for every frame
 /// costs the worker, and with it the others, to one entry for a whole burst; the frames go their way all the same. A
 /// burst's first new address is always learned, and so is every one of a guest that sends a frame now and then.
-struct LearningCredit {
+///
+/// It lives as long as the port (`QueueState`): a guest does not get its credit back because a ring is started anew.
+struct LearningCredit: BitwiseCopyable {
   private static let most: UInt64 = 64
 
   private var left = LearningCredit.most
@@ -22,14 +24,14 @@ struct LearningCredit {
   mutating func spend() { left &-= 1 }
 }
 
-/// SAFETY: the source is the plan's that this turn uses.
+/// SAFETY: the source is the plan's that this turn uses; its credit is this worker's.
 extension Worker {
   /// Records that the first of `frames` frames of a burst has come from `mac`, if that is not known.
   ///
   /// - Returns: whether the next of them may be looked at too. If not, all of them are counted.
   @inline(always)
   func learn(
-    _ mac: MACAddress, port: Int, now: UInt64, _ source: UnsafeMutablePointer<Plan.Source>
+    _ mac: MACAddress, port: Int, now: UInt64, _ source: UnsafePointer<Plan.Source>
   ) -> Bool {
     if table.isCurrent(mac, port: port, now: now, hints) { return true }
     return unsafe Worker.enter(mac, port: port, now: now, source, table, hints)
@@ -38,14 +40,16 @@ extension Worker {
   /// Not a method: the worker itself would be copied for the call.
   @inline(never)
   private static func enter(
-    _ mac: MACAddress, port: Int, now: UInt64, _ source: UnsafeMutablePointer<Plan.Source>,
+    _ mac: MACAddress, port: Int, now: UInt64, _ source: UnsafePointer<Plan.Source>,
     _ table: MACTable, _ hints: MACTable.Hints
   ) -> Bool {
     let counters = unsafe source.pointee.counters
-    if unsafe source.pointee.credit.isSpent(bursts: counters.load(.bursts)) { return false }
+    if unsafe source.pointee.state.credit.pointee.isSpent(bursts: counters.load(.bursts)) {
+      return false
+    }
     let learned = unsafe table.enter(mac, port: port, now: now, hints, source.pointee.roll)
     if !learned.has(.learned | .moved) { return true }
-    unsafe source.pointee.credit.spend()
+    unsafe source.pointee.state.credit.pointee.spend()
     counters.add(learned.has(.moved) ? .moved : .learned, 1)
     if learned.has(.limited) { counters.add(.limited, 1) }
     if learned.has(.evicted) { counters.add(.evicted, 1) }

@@ -67,35 +67,34 @@ extension Burst {
   func fill(
     _ index: Int, targets count: Int, buffers: Int, headerSize: UInt32, accepted: Offloads
   ) {
-    var cursor = unsafe SegmentCursor(targets, count: count)
+    var cursor = unsafe PieceCursor(targets, count: count)
     let length = Int(unsafe lengths[index])
     var header = NetHeader.none
     var completes = false
     if asksOffload(index) {
-      if unsafe accepted.covers(requests.needs[index]) {
+      if unsafe accepted.covers(special.needs[index]) {
         header = netHeader(index)
       } else {
         completes = true
       }
     }
-    // SAFETY: the scratch is private memory of the size given; `held` bytes of the header are the frame's
-    // own.
+    // SAFETY: the scratch is private memory of the size given.
     unsafe withUnsafeTemporaryAllocation(byteCount: 16, alignment: 8) { scratch in
       guard let base = scratch.baseAddress else { return }
       unsafe header.write(
         base, buffers: UInt16(truncatingIfNeeded: buffers), size: headerSize)
       unsafe cursor.write(base, Int(headerSize))
     }
-    let held = min(length, EthernetHeader.held)
     let frame = cursor
-    unsafe cursor.write(UnsafeRawPointer(headers + index), held)
+    let front = unsafe front(of: index)
+    unsafe cursor.write(front.base, front.length)
     if let base = unsafe UnsafeRawPointer(bitPattern: addresses[index]) {
-      unsafe cursor.write(base + held, length &- held)
+      unsafe cursor.write(base + front.skipped, length &- front.length)
     } else {
-      let pieces = unsafe pieces[index]
-      var source = unsafe SegmentCursor(segments + Int(pieces.first), count: Int(pieces.count))
-      source.skip(held)
-      cursor.copy(from: &source, length &- held)
+      let extent = unsafe extents[index]
+      var rest = unsafe PieceCursor(pieces + Int(extent.first), count: Int(extent.count))
+      unsafe rest.skip(front.skipped)
+      unsafe cursor.copy(from: &rest, length &- front.length)
     }
     if completes { completeChecksum(index, of: frame) }
   }

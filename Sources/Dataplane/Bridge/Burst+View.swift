@@ -1,8 +1,8 @@
 /// Frames in pieces, as descriptor chains of any layout bring them.
 ///
-/// SAFETY: `index` is below the burst's size; the pieces are what a queue has put into the segment table.
+/// SAFETY: `index` is below the burst's size; the pieces are what a queue has put into the table.
 extension Burst {
-  /// Makes frame `index` a view of `count` pieces from `first` of the segment table, which begin with the
+  /// Makes frame `index` a view of `count` pieces from `first` of the table, which begin with the
   /// virtio-net header, or says why it can't. Its headers are loaded here.
   ///
   /// - Parameters:
@@ -16,10 +16,10 @@ extension Burst {
     if length < UInt32(EthernetHeader.size) { return .runt }
     if length > UInt32(Burst.maximumLength) { return .oversize }
 
-    var cursor = unsafe SegmentCursor(segments + first, count: count)
+    var cursor = unsafe PieceCursor(pieces + first, count: count)
     unsafe netHeaders[index] = cursor.word()
     let low = UInt16(cursor.byte())
-    unsafe requests.checksumOffsets[index] = low | UInt16(cursor.byte()) &<< 8
+    unsafe special.checksumOffsets[index] = low | UInt16(cursor.byte()) &<< 8
     cursor.skip(Int(headerSize) &- 10)
     cursor.dropConsumed()
     unsafe lengths[index] = length
@@ -27,7 +27,7 @@ extension Burst {
     if cursor.remainingHere >= Int(length), length >= UInt32(EthernetHeader.held) {
       unsafe addresses[index] = UInt(bitPattern: cursor.here)
     } else {
-      unsafe pieces[index] = Pieces(
+      unsafe extents[index] = Extent(
         first: UInt32(truncatingIfNeeded: first &+ cursor.index),
         count: UInt32(truncatingIfNeeded: count &- cursor.index))
     }

@@ -126,7 +126,9 @@ extension FlowHash {
   @inline(always)
   init(_ burst: Burst, _ index: Int, _ scratch: UnsafeMutableRawPointer) {
     let length = Int(unsafe burst.lengths[index])
-    if let address = unsafe UnsafeRawPointer(bitPattern: burst.addresses[index]) {
+    if let address = unsafe UnsafeRawPointer(bitPattern: burst.addresses[index]),
+      !burst.isRewritten(index)
+    {
       unsafe base = unsafe address + EthernetHeader.size
       count = length &- EthernetHeader.size
     } else {
@@ -162,15 +164,22 @@ extension FlowHash {
 }
 
 extension Burst {
-  /// Copies the first `length` bytes of a frame in pieces, or as many as there are, to `target`.
+  /// Whether a frame begins with other bytes than its sender's.
+  @inline(always)
+  fileprivate func isRewritten(_ index: Int) -> Bool {
+    unsafe special.marked != 0 && special.fronts[index].isRewritten
+  }
+
+  /// Copies the first `length` bytes of a frame, or as many as there are, to `target`.
   @inline(never)
   fileprivate func copyFront(of index: Int, _ length: Int, to target: UnsafeMutableRawPointer) {
-    let pieces = unsafe pieces[index]
-    var source = unsafe SegmentCursor(segments + Int(pieces.first), count: Int(pieces.count))
-    var place = unsafe Segment(target, UInt32(truncatingIfNeeded: length))
+    var place = unsafe Piece(target, UInt32(truncatingIfNeeded: length))
     unsafe withUnsafeMutablePointer(to: &place) { place in
-      var cursor = unsafe SegmentCursor(place, count: 1)
-      cursor.copy(from: &source, length)
+      var cursor = unsafe PieceCursor(place, count: 1)
+      let front = unsafe front(of: index)
+      unsafe cursor.write(front.base, min(front.length, length))
+      var rest = rest(of: index)
+      cursor.copy(from: &rest, unsafe length &- front.length)
     }
   }
 }

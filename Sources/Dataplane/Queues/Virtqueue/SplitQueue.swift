@@ -21,15 +21,13 @@ internal import Synchronization
   // Set at the start, read by the worker.
   let ring: SplitRing
   let memory: MemoryView
-  let counters: Counters
+  let state: QueueState
   /// Bytes of the virtio-net header: 12, or 10 for a legacy driver without mergeable buffers (5.1.9).
   let headerSize: UInt32
   let eventIndex: Bool
   let indirect: Bool
   let mergeable: Bool
   let offloads: Offloads
-  /// The call eventfd, or -1 when the driver polls.
-  let call: CInt
 
   // The worker's.
   /// The next entry of the avail ring to take.
@@ -44,7 +42,7 @@ internal import Synchronization
   var region = 0
 
   /// Takes the next chain and writes its used entry, which stays invisible until `publish`.
-  mutating func use(_ head: UInt16, slots: UInt16, written: UInt32) {
+  mutating func use(_ head: UInt16, span: UInt16, written: UInt32) {
     ring.setUsed(nextUsed, head: head, written: written)
     nextAvail &+= 1
     nextUsed &+= 1

@@ -13,7 +13,7 @@ extension Virtqueue {
   mutating func deliver(
     _ burst: Burst, _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32
   ) -> Delivered {
-    if burst.requests.frames != 0 {
+    if burst.special.marked != 0 {
       return unsafe deliverOffloaded(burst, order, count, limit: limit)
     }
     return unsafe deliver(burst, order, count, limit: limit, offloaded: false)
@@ -119,28 +119,28 @@ extension Virtqueue {
     let needed = UInt64(headerSize &+ length)
     var room: UInt64 = 0
     var chains = 0
-    var slots = 0
+    var span = 0
     var pieces = 0
     var budget = 2 * Burst.targetCapacity
     while room < needed {
       // Without merging a frame has one buffer only; it is kept for a frame that fits (5.1.9.3.2).
       if chains > 0, !mergeable { return .receiveBufferTooSmall }
       if chains == Burst.chainCapacity { return .receiveBufferTooSmall }
-      if pieces < Burst.targetCapacity, let buffer = plainBuffer(ahead: slots),
-        buffer.segment.length >= (chains == 0 ? headerSize : 1)
+      if pieces < Burst.targetCapacity, let buffer = plainBuffer(ahead: span),
+        buffer.piece.length >= (chains == 0 ? headerSize : 1)
       {
-        let length = buffer.segment.length
-        unsafe burst.targets[pieces] = buffer.segment
-        unsafe burst.chains[chains] = Burst.TakenChain(id: buffer.id, slots: 1, capacity: length)
+        let length = buffer.piece.length
+        unsafe burst.targets[pieces] = buffer.piece
+        unsafe burst.chains[chains] = Burst.TakenChain(id: buffer.id, span: 1, capacity: length)
         pieces &+= 1
         chains &+= 1
-        slots &+= 1
+        span &+= 1
         room &+= UInt64(length)
         continue
       }
       guard
         let chain = unsafe chain(
-          ahead: slots, writable: true, output: burst.targets + pieces,
+          ahead: span, writable: true, output: burst.targets + pieces,
           capacity: Burst.targetCapacity &- pieces, budget: &budget)
       else { return counters.isBroken ? .queueBroken : .noReceiveBuffer }
       if chain.fault == .addressNotTranslated {
@@ -149,21 +149,21 @@ extension Virtqueue {
             writable: true, output: burst.targets, capacity: Burst.targetCapacity)
         } else {
           unsafe lookAhead(
-            enough: 1 + slots, writable: true, output: burst.targets, capacity: Burst.targetCapacity
+            enough: 1 + span, writable: true, output: burst.targets, capacity: Burst.targetCapacity
           )
         }
         return .addressNotTranslated
       }
       unsafe burst.chains[chains] = Burst.TakenChain(
-        id: chain.id, slots: chain.slots, capacity: chain.length)
+        id: chain.id, span: chain.span, capacity: chain.length)
       chains &+= 1
-      slots &+= Int(chain.slots)
+      span &+= Int(chain.span)
       // A buffer that is no good, or has no room even for the header, would block the ring for ever: it
       // goes back empty, and costs the guest a frame.
       if chain.fault != nil || chain.length < (chains == 1 ? headerSize : 1) {
         return discard(chains, burst)
       }
-      pieces &+= chain.segments
+      pieces &+= chain.pieces
       room &+= UInt64(chain.length)
     }
 
@@ -173,11 +173,11 @@ extension Virtqueue {
     for taken in 0..<chains {
       let chain = unsafe burst.chains[taken]
       let written = min(left, chain.capacity)
-      use(chain.id, slots: chain.slots, written: written)
+      use(chain.id, span: chain.span, written: written)
       left &-= written
     }
     if let iotlb = memory.iotlb {
-      iotlb.advance(by: slots)
+      iotlb.advance(by: span)
       unsafe lookAhead(
         enough: Self.least, writable: true, output: burst.targets, capacity: Burst.targetCapacity)
     }
@@ -188,7 +188,7 @@ extension Virtqueue {
   private mutating func discard(_ chains: Int, _ burst: Burst) -> DropReason {
     for index in 0..<chains {
       let chain = unsafe burst.chains[index]
-      use(chain.id, slots: chain.slots, written: 0)
+      use(chain.id, span: chain.span, written: 0)
     }
     return .malformedReceiveBuffer
   }

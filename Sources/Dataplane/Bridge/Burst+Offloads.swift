@@ -2,16 +2,16 @@ internal import CLinux
 
 /// What frames ask to have done, and doing the checksum of those whose receiver won't.
 ///
-/// Out of the way of frames that ask for nothing: `requests.frames` is 0 for a burst of such.
+/// Out of the way of frames that ask for nothing: `special.frames` is 0 for a burst of such.
 extension Burst {
   /// Whether frame `index` asks for anything; also that of the segment being made.
   @inline(always)
   func asksOffload(_ index: Int) -> Bool {
-    unsafe requests.frames != 0 && !requests.needs[index].isEmpty
+    unsafe special.marked != 0 && !special.needs[index].isEmpty
   }
 
   func netHeader(_ index: Int) -> NetHeader {
-    unsafe NetHeader(word: netHeaders[index], checksumOffset: requests.checksumOffsets[index])
+    unsafe NetHeader(word: netHeaders[index], checksumOffset: special.checksumOffsets[index])
   }
 
   // ---- The way in ----
@@ -42,7 +42,7 @@ extension Burst {
     case NetHeader.Segmentation.fragments: return .offloadNotNegotiated
     default: return .malformedOffload
     }
-    guard let headers = copyHeaders(index) else { return .malformedOffload }
+    guard let headers = takeHeaders(index) else { return .malformedOffload }
     if type == NetHeader.Segmentation.udp { needs = needs.union(headers.isIPv6 ? .udp6 : .udp4) }
     if asked.type != type {
       if type == NetHeader.Segmentation.udp { return .malformedOffload }
@@ -66,41 +66,23 @@ extension Burst {
 
   func keep(_ index: Int, _ header: NetHeader, needs: Offloads) {
     unsafe netHeaders[index] = header.word
-    unsafe requests.checksumOffsets[index] = header.checksumOffset
-    unsafe requests.needs[index] = needs
+    unsafe special.checksumOffsets[index] = header.checksumOffset
+    unsafe special.needs[index] = needs
   }
 
-  /// Copies the first bytes of frame `index` to the place there is for them, so that the headers that are judged
-  /// are those that segments get.
-  private func copyHeaders(_ index: Int) -> SegmentableHeaders? {
-    let count = min(Int(unsafe lengths[index]), SegmentableHeaders.maximum)
-    let copy = unsafe requests.headers(index)
-    var target = unsafe SegmentCursor(
-      whole(UnsafeMutableRawPointer(copy), SegmentableHeaders.maximum, at: 1), count: 1)
-    let held = min(count, EthernetHeader.held)
-    unsafe target.write(UnsafeRawPointer(headers + index), held)
-    var source = source(index)
-    source.skip(held)
-    target.copy(from: &source, count &- held)
-    return unsafe SegmentableHeaders(copy, count: count)
+  /// Finds the headers of frame `index`, which become its front: those that are judged are those that are delivered,
+  /// with the frame or with each of its segments.
+  private func takeHeaders(_ index: Int) -> SegmentableHeaders? {
+    let count = deepenFront(of: index, to: SegmentableHeaders.maximum)
+    guard let headers = headers(in: index, count) else { return nil }
+    shortenFront(of: index, to: headers.length)
+    return headers
   }
 
-  /// A frame as a list of pieces, also one that lies in one.
-  func source(_ index: Int) -> SegmentCursor {
-    if let base = unsafe UnsafeMutableRawPointer(bitPattern: addresses[index]) {
-      return unsafe SegmentCursor(whole(base, Int(lengths[index]), at: 0), count: 1)
-    }
-    let pieces = unsafe pieces[index]
-    return unsafe SegmentCursor(segments + Int(pieces.first), count: Int(pieces.count))
-  }
-
-  /// A list of one piece, in one of the two places there are for such.
-  private func whole(
-    _ base: UnsafeMutableRawPointer, _ length: Int, at place: Int
-  ) -> UnsafeMutablePointer<Segment> {
-    let list = unsafe segments + (Burst.spareSegments &+ Burst.spareCapacity &- 2 &+ place)
-    unsafe list.pointee = unsafe Segment(base, UInt32(truncatingIfNeeded: length))
-    return unsafe list
+  /// The headers that a frame's front, of `count` bytes, begins with.
+  func headers(in index: Int, _ count: Int) -> SegmentableHeaders? {
+    let start = Int(unsafe special.fronts[index].start)
+    return unsafe SegmentableHeaders(special.area(index) + start, count: count)
   }
 
   // ---- The way out ----
@@ -119,7 +101,7 @@ extension Burst {
   @inline(never)
   private func exceedsReally(_ limit: UInt32, _ index: Int, _ whole: UInt32) -> Bool {
     var length = whole
-    if asksOffload(index), unsafe requests.needs[index].segments {
+    if asksOffload(index), unsafe special.needs[index].segments {
       let header = netHeader(index)
       length = min(length, UInt32(header.headersLength &+ header.segmentSize))
     }
@@ -129,36 +111,41 @@ extension Burst {
   /// Whether frame `index` must be cut into segments for a receiver.
   @inline(always)
   func mustSegment(_ index: Int, accepted: Offloads) -> Bool {
-    let needs = unsafe requests.needs[index]
+    let needs = unsafe special.needs[index]
     return needs.segments && !accepted.covers(needs)
   }
 
   /// Takes `count` of the segments that the burst may still be cut into; `false`: there are too few. They are the
   /// burst's, not a receiver's, so that a turn stays short however many of those a frame has.
   func claimSegments(_ count: Int) -> Bool {
-    let left = requests.segmentsLeft &- count
+    let left = special.segmentsLeft &- count
     if left < 0 { return false }
-    requests.segmentsLeft = left
+    special.segmentsLeft = left
     return true
   }
 
-  /// Mends the first `count` of `buffers`, into which frames were copied as if they asked for nothing: each gets its
-  /// virtio-net header, or its checksum where the receiver does not do it.
+  /// Mends the first `count` of `buffers`, into which frames were copied as if there were nothing special about them:
+  /// each gets its front, and its virtio-net header, or its checksum where the receiver does not do it.
   @inline(never)
   func finish(
     _ order: UnsafeMutablePointer<UInt16>, _ count: Int, headerSize: UInt32, accepted: Offloads
   ) {
     for position in 0..<count {
       let index = Int(unsafe order[position])
-      let needs = unsafe requests.needs[index]
-      if needs.isEmpty { continue }
+      let needs = unsafe special.needs[index]
+      let front = unsafe special.fronts[index]
       // SAFETY: the buffer has room for the header and the frame; the driver has not been shown it yet.
       let base = unsafe UnsafeMutableRawPointer(bitPattern: buffers[position]).unsafelyUnwrapped
+      if front.length > 0 {
+        unsafe clx_copy(
+          base + Int(headerSize), special.area(index) + Int(front.start), Int(front.length))
+      }
+      if needs.isEmpty { continue }
       if accepted.covers(needs) {
         unsafe netHeader(index).writeRequest(base)
       } else {
-        unsafe targets[0] = unsafe Segment(base + Int(headerSize), lengths[index])
-        completeChecksum(index, of: unsafe SegmentCursor(targets, count: 1))
+        unsafe targets[0] = unsafe Piece(base + Int(headerSize), lengths[index])
+        completeChecksum(index, of: unsafe PieceCursor(targets, count: 1))
       }
     }
   }
@@ -167,7 +154,7 @@ extension Burst {
   /// delivered. A receiver that changes them meanwhile harms itself.
   ///
   /// - Parameter frame: where the copy begins.
-  func completeChecksum(_ index: Int, of frame: SegmentCursor) {
+  func completeChecksum(_ index: Int, of frame: PieceCursor) {
     let header = netHeader(index)
     let length = Int(unsafe lengths[index])
     let start = header.checksumStart

@@ -1,0 +1,153 @@
+public import Linux
+
+/// One queue to be started.
+public struct QueueStart: Sendable {
+  /// Receiveq n is 2n, transmitq n is 2n + 1.
+  public var index: Int
+  public var setup: QueueSetup
+  /// The worker that polls it, if it is a transmitq.
+  public var worker: Int
+
+  public init(_ index: Int, _ setup: QueueSetup, worker: Int = 0) {
+    self.index = index
+    self.setup = setup
+    self.worker = worker
+  }
+}
+
+/// Queues come and go, and change while they run.
+extension Dataplane {
+  /// Starts queues of a port, none of which runs, with one plan for each worker concerned. What they were made from stays
+  /// referenced until they are stopped.
+  ///
+  /// - Returns: for each, in order, why it was not started; `nil`: it runs.
+  public func startQueues(_ starts: [QueueStart], of number: Int) -> [(any Error)?] {
+    change(number) { port, state, change in
+      guard let port else {
+        return starts.map { _ in DataplaneError("there is no port \(number)") }
+      }
+      return starts.map { start -> (any Error)? in
+        do {
+          try self.start(start, of: port)
+          change.note(start.index, worker: start.worker)
+          return nil
+        } catch {
+          return error
+        }
+      }
+    }
+  }
+
+  private func start(_ start: QueueStart, of port: PortRecord) throws {
+    guard port.queues.indices.contains(start.index) else {
+      throw DataplaneError("there is no queue \(start.index)")
+    }
+    precondition(port.queues[start.index] == nil, "the queue runs already")
+    let queue = try start.setup.make(
+      QueuePlace(
+        arena: arena, state: port.state.queue(start.index), isTransmitq: start.index % 2 == 1))
+    queue.worker = start.worker
+    if let doorbell = queue.doorbell {
+      do {
+        try workers[start.worker].watch(doorbell)
+      } catch {
+        unsafe arena.deallocate(queue.block, bytes: queue.byteCount)
+        throw DataplaneError("the queue's descriptor can't be waited for: \(error)")
+      }
+    }
+    port.queues[start.index] = queue
+  }
+
+  /// Stops queues, with one plan for each worker concerned. On return no worker touches them, their memory or their
+  /// descriptors.
+  ///
+  /// - Returns: for each, in order, where it would go on, as in `RingSetup.base`; `nil` when it does not run.
+  public func stopQueues(_ indices: [Int], of number: Int) -> [UInt32?] {
+    let stopped = change(number) { port, state, change -> [RunningQueue?] in
+      guard let port else { return indices.map { _ in nil } }
+      return indices.map { index in
+        guard port.queues.indices.contains(index), let queue = port.queues[index] else {
+          return nil
+        }
+        // The last look at it: why it is broken, if it is, can be asked for until the next start.
+        _ = port.inspect(index)
+        if let doorbell = queue.doorbell { workers[queue.worker].unwatch(doorbell) }
+        port.queues[index] = nil
+        change.note(index, worker: queue.worker)
+        change.mustWait = true
+        return queue
+      }
+    }
+    return stopped.map { queue in
+      guard let queue else { return nil }
+      let position = queue.queue.position
+      state.withLock { _ in unsafe arena.deallocate(queue.block, bytes: queue.byteCount) }
+      return position
+    }
+  }
+
+  // ---- Of a running queue; nothing happens when it does not run ----
+
+  /// Has frames be delivered to the queue, or taken from it, or not: then those taken are discarded, and none is
+  /// delivered on return.
+  public func setEnabled(_ isEnabled: Bool, queue index: Int, of number: Int) {
+    change(number) { port, _, change in
+      guard let port, let queue = running(index, port), queue.isEnabled != isEnabled else { return }
+      queue.isEnabled = isEnabled
+      change.note(index, worker: queue.worker)
+      if !isEnabled { change.mustWait = true }
+    }
+  }
+
+  /// Has the driver be interrupted by another eventfd; `nil`: it polls. On return no worker uses the old one.
+  public func setCall(_ call: OwnedFD?, queue index: Int, of number: Int) {
+    let old = change(number) { port, _, change -> OwnedFD? in
+      guard let port, let queue = running(index, port) else { return nil }
+      port.state.queue(index).setCall(call)
+      let old = queue.call
+      queue.call = call
+      change.mustWait = true
+      return old
+    }
+    withExtendedLifetime(old) {}
+  }
+
+  /// Has the driver kick by another eventfd; `nil`: it does not, and the worker must look. Throws when it can't be waited
+  /// for; then the queue has none.
+  ///
+  /// Whatever the old one was told, the worker looks once more.
+  public func setKick(_ kick: OwnedFD?, queue index: Int, of number: Int) throws {
+    var failure: SystemError?
+    change(number) { port, _, change in
+      guard let port, let queue = running(index, port), index % 2 == 1 else { return }
+      let worker = workers[queue.worker]
+      if let doorbell = queue.doorbell { worker.unwatch(doorbell) }
+      queue.doorbell = kick.map { Doorbell(descriptor: $0, isEdge: true) }
+      if let doorbell = queue.doorbell {
+        do throws(SystemError) {
+          try worker.watch(doorbell)
+        } catch {
+          failure = error
+          queue.doorbell = nil
+        }
+      }
+      change.note(index, worker: queue.worker)
+    }
+    if let failure { throw DataplaneError("the kick descriptor can't be waited for: \(failure)") }
+  }
+
+  /// Stops waiting for a queue that is broken for good: the descriptor of a deleted interface is always ready, and
+  /// would keep its worker from sleeping.
+  public func stopWaiting(queue index: Int, of number: Int) {
+    state.withLock { state in
+      guard let port = port(number, state), let queue = running(index, port),
+        let doorbell = queue.doorbell
+      else { return }
+      workers[queue.worker].unwatch(doorbell)
+    }
+  }
+
+  private func running(_ index: Int, _ port: PortRecord) -> RunningQueue? {
+    port.queues.indices.contains(index) ? port.queues[index] : nil
+  }
+}

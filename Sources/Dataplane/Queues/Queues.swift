@@ -1,0 +1,203 @@
+internal import Linux
+
+/// What a worker takes frames from and gives frames to, whatever it is.
+///
+/// # Theory of operation
+///
+/// Here live the kinds of queues: a split or packed virtqueue in a guest's memory (`Virtqueue/`), a queue of a TAP
+/// interface. A worker knows them as `Queue`: the address of a value of one of these types, and which of them it is. It
+/// takes a burst from a queue, judges and switches it, delivers frames to other queues, and shows both sides what it
+/// has done (`publish`). What a kind needs for that, what it counts as its own state between two bursts, how it is
+/// asked to wake a worker that sleeps, and what must be done so that it does: all of it is the queue's own business.
+/// Neither `Worker` nor the bridge asks which kind a queue is. docs/new-port-kind.md says what a new one needs.
+///
+/// A queue takes frames or delivers them, never both: a TAP port has two for each of its descriptors. A queue that is taken from
+/// belongs to the one worker that polls it; one that is delivered to belongs, for a burst, to the worker that holds
+/// its lock (`QueueState`), or to the only worker there is. Control makes a queue, in a block of the arena, before any
+/// worker knows it, and gives the block back when none can know it any more (`Dataplane.stopQueues`). What outlives
+/// a queue lies in its `QueueState`.
+///
+/// An enum of addresses, and no protocol: the calls are direct, the compiler sees through them, and the two
+/// kinds of rings are looked for first, so that they pay nothing for there being others.
+///
+/// SAFETY: what it points to outlives every plan and every output that names it (`Quiescence`).
+@safe enum Queue {
+  case split(UnsafeMutablePointer<SplitQueue>)
+  case packed(UnsafeMutablePointer<PackedQueue>)
+  case tap(UnsafeMutablePointer<TapQueue>)
+
+  // ---- Workers ----
+
+  /// Takes up to a burst of frames. Each is one of `burst`'s, or a named drop.
+  @inline(always)
+  func take(_ burst: Burst) -> Gathered {
+    switch self {
+    case .split(let queue): unsafe queue.pointee.gather(burst)
+    case .packed(let queue): unsafe queue.pointee.gather(burst)
+    case .tap(let queue): unsafe queue.pointee.gather(burst)
+    }
+  }
+
+  /// Delivers frames of a burst in the order given; those that find no place are dropped by name.
+  ///
+  /// - Parameters:
+  ///   - order: `count` frames.
+  ///   - limit: bytes of the longest untagged frame that the port takes.
+  @inline(always)
+  func deliver(
+    _ burst: Burst, _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32
+  ) -> Delivered {
+    switch self {
+    case .split(let queue): unsafe queue.pointee.deliver(burst, order, count, limit: limit)
+    case .packed(let queue): unsafe queue.pointee.deliver(burst, order, count, limit: limit)
+    case .tap(let queue): unsafe queue.pointee.deliver(burst, order, count, limit: limit)
+    }
+  }
+
+  /// Shows the other side what was taken or delivered since the last time.
+  @inline(always)
+  func publish() {
+    switch self {
+    case .split(let queue): unsafe queue.pointee.publish()
+    case .packed(let queue): unsafe queue.pointee.publish()
+    case .tap: break
+    }
+  }
+
+  /// The eventfd by which the other side is to be told of what `publish` has shown, or -1. It is the caller's to
+  /// signal, as several go to the kernel at once.
+  @inline(always)
+  func interrupt() -> CInt {
+    switch self {
+    case .split(let queue): unsafe queue.pointee.interrupt()
+    case .packed(let queue): unsafe queue.pointee.interrupt()
+    case .tap: -1
+    }
+  }
+
+  /// `interrupt`, when a full fence has come after `publish` already.
+  @inline(always)
+  func interruptFenced() -> CInt {
+    switch self {
+    case .split(let queue): unsafe queue.pointee.interruptFenced()
+    case .packed(let queue): unsafe queue.pointee.interruptFenced()
+    case .tap: -1
+    }
+  }
+
+  /// Has the queue wake its worker by its doorbell when there is something to take. Returns whether there is already;
+  /// then the doorbell need not come, and the worker must look.
+  func arm() -> Bool {
+    switch self {
+    case .split(let queue): unsafe queue.pointee.arm()
+    case .packed(let queue): unsafe queue.pointee.arm()
+    // Its descriptor is ready for as long as there is a frame.
+    case .tap: false
+    }
+  }
+
+  /// The worker is awake and looks by itself.
+  func disarm() {
+    switch self {
+    case .split(let queue): unsafe queue.pointee.suppressKicks()
+    case .packed(let queue): unsafe queue.pointee.suppressKicks()
+    case .tap(let queue): unsafe queue.pointee.disarm()
+    }
+  }
+
+  // ---- Control ----
+
+  /// Where a queue that goes on here begins, as GET_VRING_BASE answers (vhost-user: "A vring state description"); 0
+  /// where there is no such thing.
+  var position: UInt32 {
+    switch self {
+    case .split(let queue): UInt32(unsafe queue.pointee.nextAvail)
+    case .packed(let queue): UInt32(unsafe queue.pointee.next.word) &* 0x1_0001
+    case .tap: 0
+    }
+  }
+}
+
+/// What a queue is made from: one case for each kind.
+public enum QueueSetup: Sendable {
+  /// A virtqueue, whose parts and buffers lie in `memory`. Behind an IOMMU all its addresses are translated by
+  /// `iotlb`, which must know those of its parts (`RingSetup.misses`).
+  case ring(RingSetup, memory: GuestMemory, iotlb: IOTLB? = nil)
+  case tap(TapSetup)
+
+  /// Makes the queue, of which no worker knows yet. Throws a `DataplaneError` when what was asked for can't be.
+  func make(_ place: QueuePlace) throws -> RunningQueue {
+    switch self {
+    case .ring(let setup, let memory, let iotlb): try setup.make(place, memory, iotlb)
+    case .tap(let setup): try setup.make(place)
+    }
+  }
+}
+
+/// Where a queue is made.
+struct QueuePlace {
+  let arena: Arena
+  /// What outlives it.
+  let state: QueueState
+  /// Whether frames are taken from it; else they are delivered to it.
+  let isTransmitq: Bool
+}
+
+/// Control's record of a queue that runs, and of what must stay alive for as long as it does.
+@safe final class RunningQueue {
+  let queue: Queue
+  /// The block of the arena that it lies in.
+  let block: UnsafeMutableRawPointer
+  let byteCount: Int
+  /// Mappings, descriptors: whatever the queue refers to.
+  let resources: [any Sendable & AnyObject]
+  /// Of a virtqueue: what its addresses mean.
+  let space: (any RingSpace)?
+  /// Bytes of the virtio-net header before each frame taken from it.
+  let headerSize: UInt8
+  /// What frames taken from it may ask for.
+  let offloads: Offloads
+  /// Frames are delivered; else those taken are discarded, and nothing is delivered.
+  var isEnabled: Bool
+  /// What tells that there is something to take; `nil`: its worker must look.
+  var doorbell: Doorbell?
+  /// Worker that polls it, of a transmitq.
+  var worker = 0
+  /// The eventfd that interrupts its driver.
+  var call: OwnedFD?
+
+  init(
+    _ queue: Queue, at block: UnsafeMutableRawPointer, bytes: Int,
+    resources: [any Sendable & AnyObject],
+    space: (any RingSpace)? = nil, headerSize: UInt8, offloads: Offloads, isEnabled: Bool,
+    doorbell: Doorbell?, call: OwnedFD? = nil
+  ) {
+    self.queue = queue
+    unsafe self.block = unsafe block
+    byteCount = bytes
+    self.resources = resources
+    self.space = space
+    self.headerSize = headerSize
+    self.offloads = offloads
+    self.isEnabled = isEnabled
+    self.doorbell = doorbell
+    self.call = call
+  }
+}
+
+/// A descriptor whose readiness ends a worker's sleep.
+struct Doorbell {
+  var descriptor: OwnedFD
+  /// Watched edge-triggered, so that the worker never has to read a descriptor that belongs to a stranger: reading
+  /// could block (decision 2).
+  var isEdge: Bool
+}
+
+/// Why the data plane refused something: one sentence for a person.
+public struct DataplaneError: Error, Sendable, Equatable, CustomStringConvertible {
+  public let description: String
+
+  init(_ description: String) {
+    self.description = description
+  }
+}

@@ -1,0 +1,209 @@
+internal import CLinux
+internal import Glibc
+public import Linux
+
+/// One direction of a queue of a TAP device, seen from a worker: a descriptor that gives or takes one frame a call,
+/// behind a virtio-net header.
+///
+/// A read is a system call, and an idle uplink must not cost the guests one a turn. So after an empty read the queue is
+/// left alone for some turns, 64 at the most, which are a few microseconds.
+@safe struct TapQueue {
+  /// Frames read in one burst.
+  static let burst = 32
+  /// Bytes of one frame's place in the worker's buffer: header, the longest frame, up to a whole page.
+  static let stride = 17 * 4096
+  static let bufferBytes = burst * stride
+  /// Where the frame begins in its place; the header lies before it, and the frame is aligned.
+  static let frameOffset = 64
+  /// Vectors of one write: the virtio-net header, the frame's front, its pieces.
+  static let vectorCapacity = Burst.maximumPieces + 4
+  /// Most turns without a look.
+  private static let longestPause: UInt16 = 64
+
+  let descriptor: CInt
+  /// Bytes of the virtio-net header.
+  let headerSize: Int
+  /// What the kernel takes over of the frames written.
+  let offloads: Offloads
+  let state: QueueState
+  /// Turns to go before the next read, and how many to wait after an empty one.
+  private var pause: UInt16 = 0
+  private var backoff: UInt16 = 0
+
+  init(descriptor: CInt, headerSize: Int, offloads: Offloads, state: QueueState) {
+    self.descriptor = descriptor
+    self.headerSize = headerSize
+    self.offloads = offloads
+    self.state = state
+  }
+
+  /// Reads what is there, at most `burst` frames, as plain ones: the virtio-net header lies right before the frame.
+  @inline(never)
+  mutating func gather(_ burst: Burst) -> Gathered {
+    if pause > 0 {
+      pause &-= 1
+      return Gathered()
+    }
+    if state.counters.isBroken { return Gathered() }
+    let gathered = read(burst)
+    backoff = gathered.frames > 0 ? 0 : min(TapQueue.longestPause, max(1, backoff &* 2))
+    pause = backoff
+    return gathered
+  }
+
+  private func read(_ burst: Burst) -> Gathered {
+    let counters = state.counters
+    let buffer = unsafe burst.special.room
+    var gathered = Gathered()
+    while gathered.frames < TapQueue.burst {
+      let index = gathered.frames
+      let data = unsafe buffer + (index &* TapQueue.stride &+ TapQueue.frameOffset)
+      // SAFETY: a place has room for the header before `data` and the longest frame behind it.
+      let count = unsafe clx_read(
+        descriptor, data - headerSize, TapQueue.stride &- TapQueue.frameOffset &+ headerSize)
+      if count <= 0 {
+        // What a deleted interface answers; nothing will ever come from it again.
+        if count == -Int(EBADFD) { counters.breakDown(.deviceGone) }
+        break
+      }
+      gathered.frames &+= 1
+      let length = count &- headerSize
+      if length < EthernetHeader.held {
+        // Linux pads what it sends to 60 bytes, so nothing shorter is worth a path of its own.
+        counters.drop(.runt)
+        gathered.dropped |= 1 &<< UInt64(index)
+        continue
+      }
+      unsafe burst.addresses[index] = UInt(bitPattern: data)
+      unsafe burst.lengths[index] = UInt32(truncatingIfNeeded: length)
+    }
+    return gathered
+  }
+
+  /// The worker has slept, and looks at once.
+  mutating func disarm() { pause = 0 }
+
+  /// Writes frames in the order given, each straight from its sender's memory.
+  ///
+  /// - Parameter order: `count` frames of the burst.
+  @inline(never)
+  func deliver(
+    _ burst: Burst, _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32
+  ) -> Delivered {
+    var delivered = Delivered()
+    let isMarked = burst.special.marked != 0
+    for position in 0..<count {
+      let index = Int(unsafe order[position])
+      if isMarked, burst.mustSegment(index, accepted: offloads) {
+        deliverSegments(index, burst, limit: limit, &delivered)
+      } else {
+        deliver(index, burst, limit: limit, &delivered)
+      }
+    }
+    return delivered
+  }
+
+  @inline(never)
+  private func deliverSegments(
+    _ index: Int, _ burst: Burst, limit: UInt32, _ delivered: inout Delivered
+  ) {
+    let counters = state.counters
+    if burst.exceeds(limit, index) {
+      counters.drop(.exceedsMTU)
+      return
+    }
+    guard var segments = Segmenter(burst, index) else {
+      counters.drop(.malformedOffload)
+      return
+    }
+    guard burst.claimSegments(segments.count) else {
+      counters.drop(.segmentLimit)
+      return
+    }
+    delivered.extra &+= segments.count &- 1
+    while segments.next() {
+      deliver(Burst.size, burst, limit: limit, &delivered)
+    }
+  }
+
+  private func deliver(
+    _ index: Int, _ burst: Burst, limit: UInt32, _ delivered: inout Delivered
+  ) {
+    let counters = state.counters
+    if burst.exceeds(limit, index) {
+      counters.drop(.exceedsMTU)
+      return
+    }
+    let result = write(index, burst)
+    if result >= 0 {
+      delivered.frames &+= 1
+      delivered.bytes &+= Int(unsafe burst.lengths[index])
+      return
+    }
+    switch Int32(truncatingIfNeeded: -result) {
+    case EAGAIN, ENOBUFS: counters.drop(.uplinkBusy)
+    case EIO, ENODEV, EBADFD: counters.drop(.uplinkDown)
+    default: counters.drop(.uplinkError)
+    }
+  }
+
+  private func write(_ index: Int, _ burst: Burst) -> Int {
+    // The virtio-net header and the judged bytes come from private memory.
+    let asked = burst.asksOffload(index) ? burst.netHeader(index) : NetHeader.none
+    var header: (UInt64, UInt64) = (0, 0)
+    let length = Int(unsafe burst.lengths[index])
+    let vectors = unsafe burst.special.vectors
+    // SAFETY: every vector names bytes that live until the call returns: a local, the burst, or guest
+    // memory that stays mapped while this turn lasts.
+    return unsafe withUnsafeMutableBytes(of: &header) { header in
+      if let base = header.baseAddress { unsafe asked.writeRequest(base) }
+      unsafe vectors[0] = unsafe iovec(iov_base: header.baseAddress, iov_len: headerSize)
+      let front = unsafe burst.front(of: index)
+      unsafe vectors[1] = unsafe iovec(
+        iov_base: UnsafeMutableRawPointer(mutating: front.base), iov_len: front.length)
+      var count = 2
+      var rest = burst.rest(of: index)
+      var left = unsafe length &- front.length
+      while left > 0, count < TapQueue.vectorCapacity {
+        let step = min(left, rest.remainingHere)
+        if step == 0 { break }
+        unsafe vectors[count] = unsafe iovec(iov_base: rest.here, iov_len: step)
+        rest.skip(step)
+        left &-= step
+        count &+= 1
+      }
+      return unsafe clx_writev(descriptor, vectors, CInt(truncatingIfNeeded: count))
+    }
+  }
+}
+
+/// What a TAP port's queues are made from.
+public struct TapSetup: Sendable {
+  /// Non-blocking; gives and takes a frame a call, behind a virtio-net header.
+  public var descriptor: OwnedFD
+  /// Bytes of that header: 10 or 12.
+  public var headerSize: Int
+  /// What the kernel takes over of the frames written. Those read may ask for everything.
+  public var offloads: Offloads
+
+  public init(descriptor: OwnedFD, headerSize: Int, offloads: Offloads) {
+    self.descriptor = descriptor
+    self.headerSize = headerSize
+    self.offloads = offloads
+  }
+
+  func make(_ place: QueuePlace) throws -> RunningQueue {
+    let bytes = MemoryLayout<TapQueue>.stride
+    let block = unsafe try place.arena.allocate(bytes: bytes)
+    // SAFETY: the block has room for one.
+    let queue = unsafe block.bindMemory(to: TapQueue.self, capacity: 1)
+    unsafe queue.initialize(
+      to: TapQueue(
+        descriptor: descriptor.raw, headerSize: headerSize, offloads: offloads, state: place.state))
+    place.state.counters.setFault(nil)
+    return unsafe RunningQueue(
+      .tap(queue), at: block, bytes: bytes, resources: [descriptor],
+      headerSize: UInt8(headerSize), offloads: .all, isEnabled: true,
+      doorbell: place.isTransmitq ? Doorbell(descriptor: descriptor, isEdge: false) : nil)
+  }
+}
