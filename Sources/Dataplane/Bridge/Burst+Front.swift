@@ -148,7 +148,8 @@ extension Burst {
     -> Bool
   {
     let length = Int(unsafe lengths[index]) &- dropped &+ put
-    guard dropped >= 0, put >= 0, length >= EthernetHeader.size, length <= Burst.maximumLength
+    guard dropped >= 0, put >= 0, dropped <= Int(unsafe lengths[index]),
+      length >= EthernetHeader.size, length <= Burst.maximumLength
     else { return false }
     let asked = unsafe special.needs[index]
     let moved = netHeader(index).moved(by: put &- dropped, segmented: asked.segments)

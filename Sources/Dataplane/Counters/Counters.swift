@@ -2,6 +2,14 @@ internal import Synchronization
 
 /// The counters of one queue: words of which each has one writer at a time and any number of readers.
 ///
+/// # Theory of operation
+///
+/// Here lives what happened: for each queue how many frames and bytes, and by name every frame that came in and did not
+/// go out (`DropReason`) and every reason for which a queue stopped (`QueueFault`). What came in equals what went out
+/// and the drops, for each port and for all; tests hold that equation. Workers count in words that are their own for the
+/// moment, without a lock; control reads them at any time (`CounterSample`), and adds up. Counters are part of a port's
+/// state: they outlive its queues, and when the port goes they go into a sum, so that no total ever shrinks.
+///
 /// A writer adds with a plain load and store (one `incq`); a locked instruction would cost twenty times
 /// as much. That is right because a transmitq's counters are written only by the worker that polls it, and
 /// a receiveq's only by the worker that holds its lock.

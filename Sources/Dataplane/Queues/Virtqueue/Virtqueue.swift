@@ -4,6 +4,16 @@ internal import Synchronization
 /// A virtqueue of either layout, seen from the device: what split and packed rings (virtio v1.4, 2.7 and 2.8) have
 /// in common, and the two ways of a burst through them (`Virtqueue+Transmitq`, `Virtqueue+Receiveq`).
 ///
+/// # Theory of operation
+///
+/// Here live the rings in guests' memory. `SplitRing` and `PackedRing` alone know where their words lie; `SplitQueue`
+/// and `PackedQueue` take and return descriptor chains. Most chains are one descriptor, and are gone through in a short
+/// loop of each layout's own; every other is walked out of line (`ChainPieces`), by one bounded algorithm. The guest may
+/// write any of these words at any moment. So each is loaded once, judged, and then used; a broken rule costs its chain
+/// (a named drop) or, where the ring itself can't be trusted any more, its ring (`QueueFault`), and never anybody else.
+/// A ring is checked and translated once, when it starts (`RingStart`); addresses behind an IOMMU may have to be waited
+/// for (`Virtqueue+Translation`).
+///
 /// Never used as a type: each function here is compiled once for each layout.
 protocol Virtqueue {
   var memory: MemoryView { get }

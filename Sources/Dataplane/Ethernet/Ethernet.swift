@@ -1,5 +1,12 @@
 /// The first 16 bytes of a frame in two words, loaded once from memory that its sender may be changing.
 ///
+/// # Theory of operation
+///
+/// Here lives what is known of frames as such, whoever brings them: addresses, the headers of Ethernet, IPv4, IPv6, TCP
+/// and UDP, the Internet checksum. All of it is values over private memory: nothing here reads a guest's memory, keeps
+/// anything, or knows of queues; whoever calls has copied, once, what is to be judged (`Burst+Judge`, `Front`). So what
+/// is said of bytes stays true of them. The one exception is a checksum's sum, over a receiver's copy: it judges nothing.
+///
 /// What is judged here is what is delivered: the receiver's copy of these bytes is written from these
 /// words. The 14 bytes of the Ethernet header are followed by 2 bytes of payload (zero in a frame of 14).
 struct EthernetHeader {
