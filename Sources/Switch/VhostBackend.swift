@@ -16,12 +16,12 @@ final class VhostBackend: Backend {
   /// Mappings of the present table by the file and range they came from, to be kept when a new table names
   /// them again.
   private var mappings: [(region: GuestRegion, mapping: Mapping)] = []
-  /// Where each running ring was placed, and where it began.
   /// Rings that wait for translations of their own parts, and what they lack.
   var untranslated: [Int: [TranslationMiss]] = [:]
   /// What workers have missed and the front-end was not asked for yet.
   var pendingMisses: [TranslationMiss] = []
-  private(set) var running: [Int: (worker: Int, base: UInt32, setup: RingSetup)] = [:]
+  /// Each running ring as it was asked for, where it was placed, and what the data plane was given.
+  private(set) var running: [Int: (ring: RingConfiguration, worker: Int, setup: RingSetup)] = [:]
 
   init(_ port: VhostPort, in parent: Switch) {
     self.port = port
@@ -96,7 +96,7 @@ final class VhostBackend: Backend {
     if let iotlb {
       iotlb.replaceMemory(by: memory)
     } else {
-      // Only an eventfd can be lacking: then no ring starts, and `startRing` says so.
+      // Only an eventfd can be lacking: then no ring starts, and `startRings` says so.
       iotlb = try? IOTLB(memory)
     }
     noteIOTLB()
@@ -117,7 +117,20 @@ final class VhostBackend: Backend {
 
   // ---- Rings ----
 
-  func startRing(_ ring: RingConfiguration) throws(BackendError) {
+  func startRings(_ rings: [RingConfiguration]) -> [BackendError?] {
+    rings.map { ring in
+      do throws(BackendError) {
+        try startRing(ring)
+        return nil
+      } catch {
+        return error
+      }
+    }
+  }
+
+  func stopRings(_ indices: [Int]) -> [UInt32] { indices.map { stopRing($0) } }
+
+  private func startRing(_ ring: RingConfiguration) throws(BackendError) {
     guard let memory else { throw BackendError("there is no memory table yet") }
     if memory.hasVanished { throw BackendError(QueueFault.memoryVanished.explanation) }
     if isTranslated, iotlb == nil { throw BackendError("there is no descriptor for an IOTLB") }
@@ -136,7 +149,7 @@ final class VhostBackend: Backend {
       if ring.index % 2 == 1 { parent.release([worker]) }
       throw BackendError("\(error)")
     }
-    running[ring.index] = (worker, ring.base, setup)
+    running[ring.index] = (ring, worker, setup)
     port.status.update { status in
       status.guestNode = node ?? status.guestNode
       status.runs += 1
@@ -164,14 +177,41 @@ final class VhostBackend: Backend {
     }
   }
 
-  func stopRing(_ index: Int) -> UInt32 {
-    guard let (worker, base, _) = running.removeValue(forKey: index) else { return 0 }
-    let next = parent.dataplane.stopRing(index, of: port.number) ?? base
+  private func stopRing(_ index: Int) -> UInt32 {
+    guard let (ring, worker, _) = running.removeValue(forKey: index) else { return 0 }
+    let next = parent.dataplane.stopRing(index, of: port.number) ?? ring.base
     if index % 2 == 1 { parent.release([worker]) }
     // Whoever breaks a ring and starts it anew at once is counted too.
     if let run = port.status.read({ $0.rings[index]?.run }) { port.inspect(index, run: run) }
     port.status.update { $0.rings[index] = nil }
     return next
+  }
+
+  func setCall(_ descriptor: OwnedFD?, of index: Int) {
+    try? restart(index) { $0.call = descriptor }
+  }
+
+  func setError(_ descriptor: OwnedFD?, of index: Int) {
+    running[index]?.ring.error = descriptor
+    port.status.update { $0.rings[index]?.error = descriptor }
+  }
+
+  func setKick(_ descriptor: OwnedFD?, of index: Int) throws(BackendError) {
+    try restart(index) { $0.kick = descriptor }
+  }
+
+  func setEnabled(_ enabled: Bool, of index: Int) {
+    try? restart(index) { $0.enabled = enabled }
+  }
+
+  /// Changes a running ring by stopping it and starting it anew where it was.
+  private func restart(
+    _ index: Int, _ change: (inout RingConfiguration) -> Void
+  ) throws(BackendError) {
+    guard var ring = running[index]?.ring else { return }
+    ring.base = stopRing(index)
+    change(&ring)
+    try startRing(ring)
   }
 
   // ---- The rest ----
