@@ -23,6 +23,9 @@ final class VhostBackend: Backend {
   /// Each running ring as it was asked for, where it was placed, and what the data plane was given.
   private(set) var running: [Int: (ring: RingConfiguration, worker: Int, setup: RingSetup)] = [:]
 
+  /// Where rings ended that could not go on with a change.
+  private var lost: [Int: UInt32] = [:]
+
   init(_ port: VhostPort, in parent: Switch) {
     self.port = port
     self.parent = parent
@@ -178,7 +181,9 @@ final class VhostBackend: Backend {
   }
 
   private func stopRing(_ index: Int) -> UInt32 {
-    guard let (ring, worker, _) = running.removeValue(forKey: index) else { return 0 }
+    guard let (ring, worker, _) = running.removeValue(forKey: index) else {
+      return lost.removeValue(forKey: index) ?? 0
+    }
     let next = parent.dataplane.stopRing(index, of: port.number) ?? ring.base
     if index % 2 == 1 { parent.release([worker]) }
     // Whoever breaks a ring and starts it anew at once is counted too.
@@ -211,7 +216,12 @@ final class VhostBackend: Backend {
     guard var ring = running[index]?.ring else { return }
     ring.base = stopRing(index)
     change(&ring)
-    try startRing(ring)
+    do throws(BackendError) {
+      try startRing(ring)
+    } catch {
+      lost[index] = ring.base
+      throw error
+    }
   }
 
   // ---- The rest ----

@@ -6,9 +6,8 @@ internal import SystemPackage
 /// It waits for three things at once: the front-end, the stop event, and (when there is a listener) other
 /// front-ends, which it turns away, as a port serves one; and for one thing more that its session is to see to
 /// meanwhile (`watched`). Before it waits for the front-end its session may do what it had put off (`leftToDo`).
-/// What it waits for is bounded, so that a front-end
-/// that stalls half-way harms only itself: a message once begun must be complete, and a reply must be taken
-/// by the peer, within `Limits`.
+/// What it waits for is bounded, so that a front-end that stalls half-way harms only itself: a message once begun
+/// must be complete, and a reply must be taken by the peer, within `Limits`.
 final class Connection {
   struct Limits: Sendable {
     /// From a message's first byte to its last.
