@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <pwd.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,7 +130,10 @@ int clx_unix_connect(const char *path) {
   // Non-blocking: a listener with a full backlog answers EAGAIN instead of holding the caller.
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return -errno;
-  if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+  // The family alone: the kernel chooses an abstract name.
+  sa_family_t unnamed = AF_UNIX;
+  if (bind(fd, (struct sockaddr *)&unnamed, sizeof unnamed) < 0 ||
+      connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
     error = -errno;
     close(fd);
     return error;
@@ -139,6 +143,13 @@ int clx_unix_connect(const char *path) {
 
 int clx_unix_pair(int fds[2]) {
   return result(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds));
+}
+
+int clx_unix_is_of_pair(int socket) {
+  struct sockaddr_un peer;
+  socklen_t length = sizeof peer;
+  if (getpeername(socket, (struct sockaddr *)&peer, &length) < 0) return 0;
+  return peer.sun_family == AF_UNIX && length == offsetof(struct sockaddr_un, sun_path);
 }
 
 int clx_accept(int listener) {

@@ -31,7 +31,7 @@ extension Catalogue {
       },
       Case(
         "HP-14 own end", "a front-end that hands over its own end of the connection, and is gone",
-        .refusal("leads back here")
+        .refusal("not one of a pair")
       ) { site in
         for isQueued in [false, true] {
           let frontEnd = try site.lonelyFrontEnd()

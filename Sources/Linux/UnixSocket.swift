@@ -16,6 +16,9 @@ public enum UnixSocket {
 
   /// Connects to a listening socket. Fails with `.connectionRefused` when nobody listens and with
   /// `.resourceTemporarilyUnavailable` when the listener's backlog is full.
+  ///
+  /// The new socket has an abstract name that the kernel chose (unix(7), "Autobind feature"), by which the listener's
+  /// side can tell it from one of a pair: see `isOfPair`.
   public static func connect(path: String) throws(SystemError) -> OwnedFD {
     OwnedFD(
       taking: try SystemError.check(unsafe clx_unix_connect(path), "connect to \(path)"))
@@ -30,6 +33,11 @@ public enum UnixSocket {
     try SystemError.check(result, "make a socket pair")
     return (OwnedFD(taking: both.0), OwnedFD(taking: both.1))
   }
+
+  /// Whether a socket is a connected Unix socket as socketpair(2) makes them, whose peer has no name. It is none of a
+  /// connection that this process has accepted or made: of these the peer has the listener's name, or the one that
+  /// `connect` gave it, and keeps it.
+  public static func isOfPair(_ socket: OwnedFD) -> Bool { clx_unix_is_of_pair(socket.raw) == 1 }
 
   /// The next connection, or `nil` when none is waiting.
   public static func accept(_ listener: OwnedFD) throws(SystemError) -> OwnedFD? {

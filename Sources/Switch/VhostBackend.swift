@@ -12,16 +12,16 @@ final class VhostBackend: Backend {
   private(set) var memory: GuestMemory?
   /// What the guest's IOMMU lets us reach, when it has one.
   var iotlb: IOTLB?
-  private var isTranslated = false
+  private(set) var isTranslated = false
   /// Mappings of the present table by the file and range they came from, to be kept when a new table names
   /// them again.
   private var mappings: [(region: GuestRegion, mapping: Mapping)] = []
-  /// Where each running ring was placed, and where it began.
   /// Rings that wait for translations of their own parts, and what they lack.
   var untranslated: [Int: [TranslationMiss]] = [:]
   /// What workers have missed and the front-end was not asked for yet.
   var pendingMisses: [TranslationMiss] = []
-  private(set) var running: [Int: (worker: Int, base: UInt32, setup: RingSetup)] = [:]
+  /// What each running ring was started with, and the worker that polls it if it is a transmitq.
+  var running: [Int: (worker: Int, setup: RingSetup)] = [:]
 
   init(_ port: VhostPort, in parent: Switch) {
     self.port = port
@@ -96,7 +96,7 @@ final class VhostBackend: Backend {
     if let iotlb {
       iotlb.replaceMemory(by: memory)
     } else {
-      // Only an eventfd can be lacking: then no ring starts, and `startRing` says so.
+      // Only an eventfd can be lacking: then no ring starts, and `startRings` says so.
       iotlb = try? IOTLB(memory)
     }
     noteIOTLB()
@@ -113,64 +113,6 @@ final class VhostBackend: Backend {
     } catch {
       throw BackendError("\(error)")
     }
-  }
-
-  // ---- Rings ----
-
-  func startRing(_ ring: RingConfiguration) throws(BackendError) {
-    guard let memory else { throw BackendError("there is no memory table yet") }
-    if memory.hasVanished { throw BackendError(QueueFault.memoryVanished.explanation) }
-    if isTranslated, iotlb == nil { throw BackendError("there is no descriptor for an IOTLB") }
-    let setup = RingSetup(ring)
-    if let iotlb { try requireTranslations(setup, of: ring.index, iotlb) }
-    let node =
-      iotlb.map { $0.node(device: ring.descriptors) } ?? memory.node(user: ring.descriptors)
-    let worker = parent.placement.withLock { placement in
-      // A receiveq is filled by whoever has a frame for it.
-      ring.index % 2 == 1 ? placement.place(node: node) : 0
-    }
-    let start = QueueStart(
-      ring.index, .ring(setup, memory: memory, iotlb: iotlb), worker: worker)
-    if let error = parent.dataplane.startQueues([start], of: port.number)[0] {
-      if ring.index % 2 == 1 { parent.release([worker]) }
-      throw BackendError("\(error)")
-    }
-    running[ring.index] = (worker, ring.base, setup)
-    port.status.update { status in
-      status.guestNode = node ?? status.guestNode
-      status.runs += 1
-      status.rings[ring.index] = .init(
-        size: ring.size, enabled: ring.enabled, worker: worker, run: status.runs, error: ring.error)
-    }
-  }
-
-  /// What the driver may ask for of a transmitq's frames, or takes over of a receiveq's. Nothing goes without the
-  /// checksum (virtio v1.4, 5.1.3.1), whatever else was accepted.
-  fileprivate static func offloads(_ features: Features, isTransmitq: Bool) -> Offloads {
-    guard features.contains(isTransmitq ? .netCsum : .netGuestCsum) else { return .none }
-    let table: [(Features, Offloads)] =
-      isTransmitq
-      ? [
-        (.netHostTSO4, .tcp4), (.netHostTSO6, .tcp6), (.netHostECN, .ecn),
-        (.netHostUSO, .udp4.union(.udp6)),
-      ]
-      : [
-        (.netGuestTSO4, .tcp4), (.netGuestTSO6, .tcp6), (.netGuestECN, .ecn),
-        (.netGuestUSO4, .udp4), (.netGuestUSO6, .udp6),
-      ]
-    return table.reduce(.checksum) { offloads, row in
-      features.contains(row.0) ? offloads.union(row.1) : offloads
-    }
-  }
-
-  func stopRing(_ index: Int) -> UInt32 {
-    guard let (worker, base, _) = running.removeValue(forKey: index) else { return 0 }
-    let next = parent.dataplane.stopQueues([index], of: port.number)[0] ?? base
-    if index % 2 == 1 { parent.release([worker]) }
-    // Whoever breaks a ring and starts it anew at once is counted too.
-    if let run = port.status.read({ $0.rings[index]?.run }) { port.inspect(index, run: run) }
-    port.status.update { $0.rings[index] = nil }
-    return next
   }
 
   // ---- The rest ----
@@ -209,19 +151,5 @@ final class VhostBackend: Backend {
       status.mtu = nil
       status.iotlb = nil
     }
-  }
-}
-
-extension RingSetup {
-  fileprivate init(_ ring: RingConfiguration) {
-    let features = ring.features
-    self.init(
-      size: ring.size, descriptors: ring.descriptors, avail: ring.driver, used: ring.device,
-      base: ring.base, packed: features.contains(.ringPacked),
-      inOrder: features.contains(.inOrder), eventIndex: features.contains(.ringEventIdx),
-      indirect: features.contains(.ringIndirectDesc),
-      mergeable: features.contains(.netMrgRxbuf), version1: features.contains(.version1),
-      offloads: VhostBackend.offloads(features, isTransmitq: ring.index % 2 == 1),
-      enabled: ring.enabled, kick: ring.kick, call: ring.call)
   }
 }

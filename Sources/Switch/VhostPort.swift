@@ -164,6 +164,8 @@ final class VhostPort: SwitchPort {
       parent.logger.debug("port '\(name)': ring \(index) started\(enabled ? "" : ", not enabled")")
     case .ringStopped(let index):
       parent.logger.debug("port '\(name)': ring \(index) stopped")
+    case .ringEnabled(let index, let enabled):
+      parent.logger.debug("port '\(name)': ring \(index) \(enabled ? "enabled" : "disabled")")
     case .ringFailed(let index, let reason):
       report("ring \(index): \(reason)", as: SessionFault.ringNotStarted.rawValue)
     case .refused(let reason): report(reason, as: SessionFault.refusedRequest.rawValue)

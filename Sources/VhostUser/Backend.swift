@@ -54,19 +54,44 @@ public protocol Backend: AnyObject {
   /// Has everything that is still missed be told once more.
   func renewMisses()
 
-  /// Begins to work on a stopped ring. With `enabled == false` a transmitq's frames are taken and
-  /// discarded and a receiveq is left alone (E76). On a throw the ring is stopped. `.notTranslated`: the IOTLB
-  /// does not know its parts, which is a miss; it is started again when the IOTLB has changed.
-  func startRing(_ ring: RingConfiguration) throws(BackendError)
+  /// Begins to work on stopped rings, each of them named once, and at least one. With `enabled == false` a
+  /// transmitq's frames are taken and discarded and a receiveq is left alone (E76).
+  ///
+  /// Whatever starts together comes in one call, as a back-end may have to wait for its workers, and then waits
+  /// once.
+  ///
+  /// - Returns: why each ring did not start, in the order given; `nil`: it runs. A ring that did not start is
+  ///   stopped, and keeps no other from starting. `.notTranslated`: the IOTLB does not know its parts, which is a
+  ///   miss; it is started again when the IOTLB has changed.
+  func startRings(_ rings: [RingConfiguration]) -> [BackendError?]
 
   /// A ring that did not start as it is `.notTranslated` is not to be started any more, or is about to be again.
   func abandonRing(_ index: Int)
 
-  /// Ends the work on a running ring, also one that was quarantined meanwhile, and returns when no worker
-  /// touches its memory or descriptors any more and every page written is logged (E79). Returns what
-  /// GET_VRING_BASE answers: the next avail index of a split ring; of a packed one avail index and wrap
-  /// counter in bits 0–15, used index and wrap counter in bits 16–31.
-  func stopRing(_ index: Int) -> UInt32
+  /// Ends the work on running rings, each of them named once, and at least one; also on those that were
+  /// quarantined meanwhile. Returns when no worker touches their memory or descriptors any more and every page
+  /// written is logged (E79). Whatever stops together comes in one call, as with `startRings`.
+  ///
+  /// - Returns: what GET_VRING_BASE answers for each ring, in the order given: the next avail index of a split
+  ///   ring; of a packed one avail index and wrap counter in bits 0–15, used index and wrap counter in bits 16–31.
+  func stopRings(_ indices: [Int]) -> [UInt32]
+
+  /// Has a running ring's driver be told of used buffers by another eventfd (SET_VRING_CALL); `nil`: by none. On
+  /// return nothing uses the old one any more.
+  func setCall(_ descriptor: OwnedFD?, of index: Int)
+
+  /// Has the fault of a running ring be told by another eventfd (SET_VRING_ERR); `nil`: by none. On return nothing
+  /// uses the old one any more.
+  func setError(_ descriptor: OwnedFD?, of index: Int)
+
+  /// Has a running ring's driver tell of new buffers by another eventfd (SET_VRING_KICK); `nil`: by none, so that
+  /// they are polled for. What was made available before is looked at, whatever the old descriptor was told, and on
+  /// return nothing uses that one any more. On a throw the ring runs on, but may hear no kicks: it is stopped next.
+  func setKick(_ descriptor: OwnedFD?, of index: Int) throws(BackendError)
+
+  /// Enables or disables a running ring (SET_VRING_ENABLE), as `RingConfiguration.enabled` does one that starts.
+  /// When it returns, no worker acts by the old state any more.
+  func setEnabled(_ enabled: Bool, of index: Int)
 
   /// Sets the host's MTU, 68…65,535 bytes of payload a frame.
   func setMTU(_ mtu: Int) throws(BackendError)
@@ -103,7 +128,7 @@ public struct BackendError: Error, Equatable, Sendable, CustomStringConvertible 
 
   public var description: String { message }
 
-  /// From `startRing` alone.
+  /// From `startRings` alone.
   public static let notTranslated = BackendError("the IOTLB does not know the ring's addresses yet")
 }
 
@@ -158,16 +183,16 @@ public struct RingConfiguration: Sendable {
   /// The guest-physical address at which writes to the device area are logged; `nil`: they are not.
   /// It may lie outside the memory table but must lie inside the log (E90): check it.
   public let logAddress: UInt64?
-  /// Where to begin, as in `stopRing`'s result.
-  public let base: UInt32
+  /// Where to begin, as in `stopRings`'s result.
+  public var base: UInt32
   /// What the driver accepted, `.logAll` included.
   public let features: Features
-  public let enabled: Bool
+  public var enabled: Bool
   /// Non-blocking eventfds. No kick: poll. No call: the driver polls. The error one is signalled when the
   /// ring breaks.
-  public let kick: OwnedFD?
-  public let call: OwnedFD?
-  public let error: OwnedFD?
+  public var kick: OwnedFD?
+  public var call: OwnedFD?
+  public var error: OwnedFD?
 
   public init(
     index: Int, size: Int, descriptors: UInt64, driver: UInt64, device: UInt64,

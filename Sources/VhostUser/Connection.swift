@@ -5,9 +5,9 @@ internal import SystemPackage
 ///
 /// It waits for three things at once: the front-end, the stop event, and (when there is a listener) other
 /// front-ends, which it turns away, as a port serves one; and for one thing more that its session is to see to
-/// meanwhile (`watched`). What it waits for is bounded, so that a front-end
-/// that stalls half-way harms only itself: a message once begun must be complete, and a reply must be taken
-/// by the peer, within `Limits`.
+/// meanwhile (`watched`). Before it waits for the front-end its session may do what it had put off (`leftToDo`).
+/// What it waits for is bounded, so that a front-end that stalls half-way harms only itself: a message once begun
+/// must be complete, and a reply must be taken by the peer, within `Limits`.
 final class Connection {
   struct Limits: Sendable {
     /// From a message's first byte to its last.
@@ -35,6 +35,9 @@ final class Connection {
   }
 
   var watched: Watched?
+
+  /// Called once, when nothing of the front-end's is there to be read.
+  var leftToDo: (() -> Void)?
 
   private let socket: OwnedFD
   private let stop: EventFD
@@ -167,10 +170,11 @@ final class Connection {
       if let listener { entries.append((listener.raw, .read)) }
       let ready: [Bool]
       do throws(SystemError) {
-        // A millisecond more than what is left, rounded down: never a turn without waiting.
+        // A millisecond more than what is left, rounded down: never a turn without waiting. But with something left to
+        // do this is only a look.
         ready = try Poller.wait(
           entries.map { (descriptor: $0.0, interest: $0.1) },
-          milliseconds: pause.map { Int($0 / .milliseconds(1)) + 1 })
+          milliseconds: leftToDo == nil ? pause.map { Int($0 / .milliseconds(1)) + 1 } : 0)
       } catch {
         throw ProtocolError(.connection, "\(error)")
       }
@@ -182,6 +186,11 @@ final class Connection {
       // one shows here once the other does, but the poll above may have looked in between.
       if listener != nil, ready[ready.count - 1], try !hasHungUp() { turnAway() }
       if ready[0] { return .ready }
+      if let action = leftToDo {
+        leftToDo = nil
+        action()
+        continue
+      }
       if left == .zero { return .timedOut }
     }
   }

@@ -3,6 +3,18 @@ internal import Linux
 /// What a session knows of one ring: the pieces of its configuration as they come in, and whether the
 /// back-end works on it.
 struct Ring {
+  /// How far a ring is on its way to the back-end.
+  enum State {
+    /// It lacks a piece, was stopped, or did not start as it is.
+    case stopped
+    /// It has every piece, and is started before anything is answered or waited for.
+    case due
+    /// The back-end was told to start it and not yet to stop.
+    case running
+    /// The back-end would run it, but the IOTLB does not know its addresses yet.
+    case awaitsTranslation
+  }
+
   /// How the driver tells of new buffers; without any the ring is stopped (E73).
   enum Kick {
     case none
@@ -24,10 +36,7 @@ struct Ring {
   /// What SET_VRING_ENABLE said, kept while the ring is stopped (E77). Before it has said anything a ring
   /// is enabled unless VHOST_USER_F_PROTOCOL_FEATURES was accepted (E75).
   var enabled: Bool?
-  /// Whether the back-end was told to start it and not yet to stop.
-  var isLive = false
-  /// It has all it needs, but the IOTLB does not know its addresses yet.
-  var awaitsTranslation = false
+  var state = State.stopped
 
   func isEnabled(_ features: Features) -> Bool {
     enabled ?? !features.contains(.vhostUserProtocol)

@@ -11,10 +11,14 @@ extension Session {
     }
     if new == features { return .done }
     let changed = new.symmetricDifference(features ?? [])
-    if rings.contains(where: \.isLive), !changed.subtracting(.logAll).isEmpty {
-      throw .refused(
-        .setFeatures,
-        "\(changed.names.joined(separator: ", ")) can't change while a ring is running")
+    if !changed.subtracting(.logAll).isEmpty {
+      // Whether a ring that is due will run is known only once it was tried.
+      startDue()
+      guard !rings.contains(where: { $0.state == .running }) else {
+        throw .refused(
+          .setFeatures,
+          "\(changed.names.joined(separator: ", ")) can't change while a ring is running")
+      }
     }
     return try reconfigure(rings.indices) { accept(new) }
   }
@@ -91,8 +95,8 @@ extension Session {
   }
 
   private func stopAll() {
+    stop(rings.indices)
     for index in rings.indices {
-      stop(index)
       rings[index].kick = .none
       rings[index].enabled = nil
     }

@@ -1,4 +1,3 @@
-internal import Glibc
 internal import Linux
 
 /// The requests that concern an IOMMU (vhost-user.rst, "IOMMU support"; E98).
@@ -15,16 +14,17 @@ extension Session {
     guard descriptor.isStreamSocket else {
       throw .refused(.setBackendReqFD, "the descriptor is not a stream socket")
     }
-    // The front-end's own end of a connection to here, which would keep it up when the front-end is gone.
-    guard UnixSocket.peer(descriptor)?.pid != Int(getpid()) || isOfThisProcess else {
-      throw .refused(.setBackendReqFD, "the socket leads back here")
+    // A front-end makes this channel with socketpair(2). Anything else may be an end of a connection to here, its own
+    // one even, which would then stay up when the front-end is gone.
+    guard UnixSocket.isOfPair(descriptor) else {
+      throw .refused(.setBackendReqFD, "the socket is not one of a pair")
     }
     UnixSocket.deafen(descriptor)
     channel = BackendChannel(descriptor)
     // What was asked on another channel, or would have been.
     asked.forget()
     backend.renewMisses()
-    startAwaiting()
+    retryAwaiting()
     return .done
   }
 
@@ -73,23 +73,21 @@ extension Session {
 
   /// Stops rings whose addresses lead elsewhere; those that can, and those that waited, start where they ended.
   private func restart(_ stale: [Int]) {
-    for index in stale {
-      stop(index)
-      rings[index].awaitsTranslation = true
-    }
-    startAwaiting()
+    stop(stale)
+    makeDue(stale)
+    retryAwaiting()
   }
 
-  private func startAwaiting() {
-    for index in rings.indices where rings[index].awaitsTranslation {
-      stop(index)
-      _ = start(index)
-    }
+  /// Has rings that lacked a translation be tried again: it may have come.
+  private func retryAwaiting() {
+    let awaiting = rings.indices.filter { rings[$0].state == .awaitsTranslation }
+    stop(awaiting)
+    makeDue(awaiting)
   }
 
   /// With no ring running or about to the front-end tells no more of what changes, so what it told is void.
   func forgetTranslations() {
-    guard isTranslated, rings.allSatisfy({ !$0.isLive && $0.kick.isNone }) else { return }
+    guard isTranslated, rings.allSatisfy({ $0.state != .running && $0.kick.isNone }) else { return }
     asked.forget()
     _ = backend.removeTranslations(from: 0, through: .max)
   }
@@ -100,7 +98,8 @@ extension Session {
     if let due = asked.due, due <= .now {
       asked.expire()
       backend.renewMisses()
-      startAwaiting()
+      retryAwaiting()
+      startDue()
     }
     for miss in backend.takeMisses() where !asked.excludes(miss) {
       guard let channel else { break }

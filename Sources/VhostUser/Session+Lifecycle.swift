@@ -1,67 +1,94 @@
 internal import Linux
 
-/// How rings go from stopped to live and back (E72–E77): one rule for every message.
+/// How rings go from stopped to running and back (E72–E77): one rule for every message that changes what a ring
+/// stands on. What a running ring can take in its stride (`Session+Rings`) does not come here.
 extension Session {
-  /// Stops those rings of `indices` that are live, calls `change`, and starts those that can be started,
-  /// whether they were live or not. When `change` throws, the rings go on as they were.
-  ///
-  /// Returns `.failed` when one of them would not start.
+  /// Stops those rings of `indices` that run, calls `change`, and makes those due that can be started, whether they
+  /// ran or not. When `change` throws, the rings go on as they were.
   func reconfigure(
     _ indices: some Sequence<Int>, _ change: () throws(ProtocolError) -> Void
   ) throws(ProtocolError) -> Outcome {
-    for index in indices { stop(index) }
-    do throws(ProtocolError) {
-      try change()
-    } catch {
-      for index in indices { _ = start(index) }
-      throw error
-    }
-    var failures: [String] = []
+    let indices = Array(indices)
+    stop(indices)
+    // On a throw, too.
+    defer { makeDue(indices) }
+    try change()
+    return .changed(Set(indices))
+  }
+
+  /// Stops those rings of `indices` that run, all at once, and keeps the places where they ended. The others are
+  /// not started any more, if they were about to be.
+  func stop(_ indices: some Sequence<Int>) {
+    var running: [Int] = []
     for index in indices {
-      if let failure = start(index) { failures.append(failure) }
+      switch rings[index].state {
+      case .running: running.append(index)
+      case .awaitsTranslation: backend.abandonRing(index)
+      case .stopped, .due: break
+      }
+      rings[index].state = .stopped
     }
-    return failures.isEmpty ? .done : .failed(failures.joined(separator: "; "))
+    if running.isEmpty { return }
+    let bases = backend.stopRings(running)
+    for (index, base) in zip(running, bases) {
+      rings[index].base = base
+      onEvent(.ringStopped(index))
+    }
   }
 
-  /// Stops a ring, if it is live, and keeps the place where it ended.
-  func stop(_ index: Int) {
-    if rings[index].awaitsTranslation {
-      rings[index].awaitsTranslation = false
-      backend.abandonRing(index)
-    }
-    guard rings[index].isLive else { return }
-    rings[index].base = backend.stopRing(index)
-    rings[index].isLive = false
-    onEvent(.ringStopped(index))
+  /// Has those of these stopped rings be started that have everything they need.
+  func makeDue(_ indices: some Sequence<Int>) {
+    for index in indices where configuration(of: index) != nil { rings[index].state = .due }
   }
 
-  /// Starts a ring if everything it needs is there. Returns why it would not start, though it should have.
-  func start(_ index: Int) -> String? {
+  /// All that is needed to start a ring, once it is there.
+  private func configuration(of index: Int) -> RingConfiguration? {
     guard let features, !regions.isEmpty else { return nil }
     if protocolFeatures.contains(.status), !status.contains(.driverOK) { return nil }
-    guard let ring = rings[index].configuration(index: index, features: features) else {
-      return nil
-    }
+    return rings[index].configuration(index: index, features: features)
+  }
 
-    // Size and base were judged when they came, but by the features of that time.
-    let packed = features.contains(.ringPacked)
-    let flaw =
-      Ring.flaw(size: UInt32(ring.size), packed: packed)
-      ?? Ring.flaw(base: ring.base, packed: packed)
-    do throws(BackendError) {
-      if let flaw { throw BackendError(flaw) }
-      try backend.startRing(ring)
-    } catch .notTranslated {
-      rings[index].awaitsTranslation = true
-      return nil
-    } catch {
-      onEvent(.ringFailed(index, error.message))
-      if let descriptor = ring.error { Notifier.signal(descriptor) }
-      return "ring \(index): \(error.message)"
+  /// Starts all rings that are due, at once. Returns those of them that should have started and did not.
+  @discardableResult
+  func startDue() -> Set<Int> {
+    let due = rings.indices.filter { rings[$0].state == .due }
+    if due.isEmpty { return [] }
+    var failures: Set<Int> = []
+    var sound: [RingConfiguration] = []
+    for index in due {
+      rings[index].state = .stopped
+      guard let ring = configuration(of: index) else { continue }
+      // Size and base were judged when they came, but by the features of that time.
+      let packed = ring.features.contains(.ringPacked)
+      let flaw =
+        Ring.flaw(size: UInt32(ring.size), packed: packed)
+        ?? Ring.flaw(base: ring.base, packed: packed)
+      if let flaw {
+        reportFailure(of: index, BackendError(flaw))
+        failures.insert(index)
+      } else {
+        sound.append(ring)
+      }
     }
-    rings[index].isLive = true
-    onEvent(.ringStarted(index, enabled: ring.enabled))
-    return nil
+    if sound.isEmpty { return failures }
+    for (ring, error) in zip(sound, backend.startRings(sound)) {
+      switch error {
+      case nil:
+        rings[ring.index].state = .running
+        onEvent(.ringStarted(ring.index, enabled: ring.enabled))
+      case .notTranslated?: rings[ring.index].state = .awaitsTranslation
+      case let error?:
+        reportFailure(of: ring.index, error)
+        failures.insert(ring.index)
+      }
+    }
+    return failures
+  }
+
+  /// Tells everyone but the answer that a ring does not run though it should.
+  func reportFailure(of index: Int, _ error: BackendError) {
+    onEvent(.ringFailed(index, error.message))
+    if let descriptor = rings[index].error { Notifier.signal(descriptor) }
   }
 
   /// The ring a message means; never one that is not there.

@@ -133,9 +133,7 @@ extension Session {
     let hasOwnReply = protocolFeatures.contains(.logShmfd)
     do throws(ProtocolError) {
       let outcome = try replaceLog(payload, file)
-      guard hasOwnReply else { return outcome }
-      if case .failed = outcome { return .reply(UInt64(1).bytes) }
-      return .reply(UInt64(0).bytes)
+      return hasOwnReply ? .reply(acknowledgement(of: outcome)) : outcome
     } catch {
       guard hasOwnReply else { throw error }
       onEvent(.refused(error.message))

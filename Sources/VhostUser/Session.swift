@@ -1,4 +1,3 @@
-internal import Glibc
 public import Linux
 
 /// A front-end's connection, from its first message to its end.
@@ -7,7 +6,8 @@ public import Linux
 ///
 /// A session is straight-line code on a thread of its own: take a whole message, check its shape, handle
 /// it, answer it, take the next. Nothing else touches its state. The back-end's calls block until they are
-/// done, so an answer always tells of something finished.
+/// done, and whatever is left to do is done before a message is answered, so an answer always tells of
+/// something finished.
 ///
 /// **Three kinds of trouble** (`ProtocolError.Kind`). *Malformed*: a wrong version, length, number of
 /// descriptors, a reply flag; what follows such bytes can't be trusted, so the session ends. *Refused*: a
@@ -18,13 +18,21 @@ public import Linux
 /// stays stopped, its error eventfd is signalled, the answer (if one is awaited) is an error, and the
 /// session goes on in any case.
 ///
-/// **A ring is live** when all of this is there: size, addresses, a kick (eventfd, or polling), memory,
+/// **A ring runs** when all of this is there: size, addresses, a kick (eventfd, or polling), memory,
 /// accepted features and, with STATUS negotiated, DRIVER_OK. The specification starts a ring at the first
-/// kick; a back-end that polls need not wait for it (E74). There is one rule for every change to a ring or
-/// to what it stands on: `reconfigure` stops the live rings concerned, changes, and starts those that can
-/// be started, each where the back-end ended. So the back-end never sees a ring change under its hands,
-/// and a message's place in the sequence does not matter: QEMU enables a ring before it sends its
-/// addresses, DPDK after the kick.
+/// kick; a back-end that polls need not wait for it (E74). There is one rule for every change to what a ring
+/// stands on: `reconfigure` stops the running rings concerned, changes, and has those started that can be
+/// started, each where the back-end ended. So a message's place in the sequence does not matter: QEMU enables
+/// a ring before it sends its addresses, DPDK after the kick. Only what is around a ring changes while it
+/// runs, as the back-end can do that without a frame lost: its eventfds, and whether it is enabled.
+///
+/// **Due.** To stop or start rings a back-end waits for its workers, so what stops or starts together is one
+/// call: all rings of a front-end that comes or goes. One that has no STATUS to start its rings by starts them
+/// message by message, though. So a ring that can be started is not, at first, but *due*, and all that are due
+/// start together (`startDue`): before anything is answered, and before the session waits for the front-end
+/// because nothing more is there to be read. The answer tells of the rings that its message concerned, when these
+/// have started or failed. A ring that is stopped while it is due was never started. Where it matters whether a
+/// ring that is due will run, as it does to SET_FEATURES, it is started first.
 ///
 /// **Stopping.** GET_VRING_BASE stops a ring and forgets its kick: the next SET_VRING_KICK starts it.
 /// Everything else is kept, the call eventfd too, which QEMU sends before it stops to be used after. QEMU
@@ -50,8 +58,6 @@ public final class Session {
   var regions: [GuestRegion] = []
   /// How often a region that is there was added again, by guest address.
   var repeatedRegions: [UInt64: Int] = [:]
-  /// Whether the front-end is a part of this process, as in tests.
-  let isOfThisProcess: Bool
   var log: LogRegion?
   var logNotify: OwnedFD?
   /// The way to the front-end for requests of our own, and what was asked there and not answered yet.
@@ -82,7 +88,6 @@ public final class Session {
     self.backend = backend
     self.onEvent = onEvent
     rings = [Ring](repeating: Ring(), count: 2 * backend.queuePairs)
-    isOfThisProcess = UnixSocket.peer(connection)?.pid == Int(getpid())
     self.connection = Connection(
       socket: connection, stop: stop, listener: listener, limits: limits,
       onSecondFrontEnd: { onEvent(.refusedSecondFrontEnd) })
@@ -98,7 +103,7 @@ public final class Session {
     } catch {
       end = .failed(error)
     }
-    for index in rings.indices { stop(index) }
+    stop(rings.indices)
     backend.reset()
     rings = []
     regions = []
@@ -114,6 +119,8 @@ public final class Session {
       connection.watched = backend.missed.map { missed in
         Connection.Watched(event: missed, until: asked.due) { [unowned self] in askForMisses() }
       }
+      connection.leftToDo =
+        rings.contains { $0.state == .due } ? { [unowned self] in startDue() } : nil
       switch try connection.receive() {
       case .closed: return .frontEndClosed
       case .stopped: return .stopped
@@ -129,8 +136,10 @@ public final class Session {
   enum Outcome {
     case done
     case reply([UInt8])
-    /// Rings concerned did not start, for this reason.
-    case failed(String)
+    /// All is well when those of these rings that are due have started.
+    case changed(Set<Int>)
+    /// A ring concerned does not run any more.
+    case failed
   }
 
   /// Handles one message and returns the payload of its reply, if it gets one (E68, E69).
@@ -138,17 +147,31 @@ public final class Session {
     // As it was when the front-end sent the message, which may be the one that negotiates it.
     let awaited = message.needsReply && protocolFeatures.contains(.replyAck)
     do throws(ProtocolError) {
-      switch try handle(message) {
-      case .reply(let payload): return payload
-      case .done: return awaited ? UInt64(0).bytes : nil
-      case .failed: return awaited ? UInt64(1).bytes : nil
+      let outcome = try handle(message)
+      if case .reply(let payload) = outcome {
+        startDue()
+        return payload
       }
+      return awaited ? acknowledgement(of: outcome) : nil
     } catch {
       let hasOwnReply = Request(rawValue: message.header.code)?.hasOwnReply ?? false
       guard error.kind == .refused, awaited, !hasOwnReply else { throw error }
       onEvent(.refused(error.message))
+      startDue()
       return UInt64(1).bytes
     }
+  }
+
+  /// Starts what is due, and returns the answer to a message that had no other trouble: 0 for success.
+  func acknowledgement(of outcome: Outcome) -> [UInt8] {
+    let failures = startDue()
+    let isWell =
+      switch outcome {
+      case .done, .reply: true
+      case .changed(let concerned): failures.isDisjoint(with: concerned)
+      case .failed: false
+      }
+    return UInt64(isWell ? 0 : 1).bytes
   }
 
   private func handle(_ message: Message) throws(ProtocolError) -> Outcome {

@@ -7,6 +7,8 @@ public enum SessionEvent: Equatable, Sendable {
   /// The ring is worked on, or, when not enabled, drained.
   case ringStarted(Int, enabled: Bool)
   case ringStopped(Int)
+  /// A ring that goes on running is worked on from here on, or only drained.
+  case ringEnabled(Int, Bool)
   /// The back-end would not start this ring; it is tried again when anything about it changes.
   case ringFailed(Int, String)
   /// A request was refused; the session goes on.

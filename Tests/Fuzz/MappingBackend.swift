@@ -97,7 +97,19 @@ final class MappingBackend: Backend {
     if let notify = log.notify { hold(notify.isEventFD, "the log's descriptor is no eventfd") }
   }
 
-  func startRing(_ ring: RingConfiguration) throws(BackendError) {
+  func startRings(_ rings: [RingConfiguration]) -> [BackendError?] {
+    hold(!rings.isEmpty, "no ring is started")
+    return rings.map { ring in
+      do throws(BackendError) {
+        try startRing(ring)
+        return nil
+      } catch {
+        return error
+      }
+    }
+  }
+
+  private func startRing(_ ring: RingConfiguration) throws(BackendError) {
     hold(!isReset && running[ring.index] == nil, "ring \(ring.index) started twice")
     hold((0..<2 * queuePairs).contains(ring.index), "ring \(ring.index)")
     hold((1...32_768).contains(ring.size), "\(ring.size) descriptors")
@@ -128,9 +140,27 @@ final class MappingBackend: Backend {
     awaiting.remove(index)
   }
 
-  func stopRing(_ index: Int) -> UInt32 {
-    hold(running.removeValue(forKey: index) != nil, "ring \(index) did not run")
-    return 0x8007
+  func stopRings(_ indices: [Int]) -> [UInt32] {
+    hold(!indices.isEmpty, "no ring is stopped")
+    for index in indices {
+      hold(running.removeValue(forKey: index) != nil, "ring \(index) did not run")
+    }
+    return [UInt32](repeating: 0x8007, count: indices.count)
+  }
+
+  func setCall(_ descriptor: OwnedFD?, of index: Int) { holdRuns(index, descriptor) }
+  func setError(_ descriptor: OwnedFD?, of index: Int) { holdRuns(index, descriptor) }
+  func setEnabled(_ enabled: Bool, of index: Int) { holdRuns(index, nil) }
+
+  /// Fails for want of a descriptor where there is none, so that a ring that runs is seen to fail.
+  func setKick(_ descriptor: OwnedFD?, of index: Int) throws(BackendError) {
+    holdRuns(index, descriptor)
+    if descriptor == nil { throw BackendError("this back-end does not poll") }
+  }
+
+  private func holdRuns(_ index: Int, _ descriptor: OwnedFD?) {
+    hold(running[index] != nil, "ring \(index) does not run")
+    hold(descriptor?.isEventFD ?? true, "a ring's descriptor is no eventfd")
   }
 
   func setMTU(_ mtu: Int) throws(BackendError) { hold((68...65_535).contains(mtu), "MTU \(mtu)") }

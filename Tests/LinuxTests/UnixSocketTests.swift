@@ -109,6 +109,25 @@ import Testing
     #expect(!exists(path))
   }
 
+  @Test("What is of a pair is told from either end of a connection, and from all else (HP-14)")
+  func pairs() throws {
+    let scratch = Scratch()
+    let (one, two) = try UnixSocket.pair()
+    #expect(UnixSocket.isOfPair(one) && UnixSocket.isOfPair(two))
+    _ = consume two
+    #expect(UnixSocket.isOfPair(one), "its peer has gone")
+    let listener = try UnixListener(path: scratch.file("x.sock"))
+    #expect(!UnixSocket.isOfPair(listener.descriptor))
+    let client = try UnixSocket.connect(path: listener.path)
+    let server = try #require(try UnixSocket.accept(listener.descriptor))
+    #expect(!UnixSocket.isOfPair(client), "its peer has the listener's name")
+    #expect(!UnixSocket.isOfPair(server), "its peer has the name that connecting gave it")
+    _ = consume client
+    #expect(!UnixSocket.isOfPair(server), "also when it has gone")
+    #expect(!UnixSocket.isOfPair(OwnedFD(taking: socket(AF_UNIX, CInt(SOCK_STREAM.rawValue), 0))))
+    #expect(!UnixSocket.isOfPair(try EventFD().descriptor))
+  }
+
   @Test func unknownOwnersAndLongPathsAreErrors() throws {
     let scratch = Scratch()
     #expect(throws: SystemError.self) {

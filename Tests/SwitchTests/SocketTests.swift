@@ -63,6 +63,25 @@ extension SwitchTests {
       _ = try bench.guest("vm")
     }
 
+    @Test("A front-end's own end of the connection is no channel, whoever connected (HP-14)")
+    func ownEnd() throws {
+      let bench = try Bench()
+      try bench.addPort("server")
+      try bench.addPort("client", mode: .client)
+      let listener = try UnixListener(path: bench.path("client"))
+      for frontEnd in [
+        try FrontEnd.connect(path: bench.path("server")),
+        try FrontEnd.accept(on: listener, milliseconds: 120_000),
+      ] {
+        try frontEnd.negotiate(.usual, .usual.union(.backendReq))
+        let own = try #require(frontEnd.socket)
+        #expect(throws: FrontEndError.refused(.setBackendReqFD, code: 1)) {
+          try frontEnd.set(.setBackendReqFD, descriptors: [own])
+        }
+        try frontEnd.set(.setBackendReqFD, descriptors: [try UnixSocket.pair().0])
+      }
+    }
+
     @Test("Half a message, then silence or the end: only this front-end is lost (HP-05, HP-09)")
     func halfMessage() throws {
       let bench = try Bench()

@@ -10,6 +10,10 @@ final class FakeBackend: Backend, Sendable {
     case endLog
     case start(Int, base: UInt32, enabled: Bool)
     case stop(Int)
+    case setCall(Int)
+    case setError(Int)
+    case setKick(Int)
+    case setEnabled(Int, Bool)
     case setMTU(Int)
     case sendRARP([UInt8])
     case status(DeviceStatus)
@@ -19,14 +23,22 @@ final class FakeBackend: Backend, Sendable {
     case reset
   }
 
+  /// What one call of `startRings` or `stopRings` named.
+  enum Batch: Equatable {
+    case start([Int])
+    case stop([Int])
+  }
+
   struct State {
     var calls: [Call] = []
+    var batches: [Batch] = []
     var running: [Int: RingConfiguration] = [:]
     /// Promises the session broke.
     var violations: [String] = []
     /// What each ring's worker consumes between start and stop.
     var progress: UInt32 = 0
     var refusedRings: Set<Int> = []
+    var refusedKicks: Set<Int> = []
     var refusesMemory = false
     var refusesMTU = false
     var misses: [IOTLBMiss] = []
@@ -71,6 +83,15 @@ final class FakeBackend: Backend, Sendable {
     }
   }
 
+  /// The calls that start or stop rings since the last time this was asked.
+  func takeBatches() -> [Batch] {
+    state.withLock {
+      let batches = $0.batches
+      $0.batches = []
+      return batches
+    }
+  }
+
   private func record(_ call: Call, mustBeStill: Bool = false) {
     state.withLock {
       $0.calls.append(call)
@@ -93,7 +114,31 @@ final class FakeBackend: Backend, Sendable {
       .setLog(size: log.size, offset: log.offset, notifies: log.notify != nil), mustBeStill: true)
   }
 
-  func startRing(_ ring: RingConfiguration) throws(BackendError) {
+  func startRings(_ rings: [RingConfiguration]) -> [BackendError?] {
+    recordBatch(.start(rings.map(\.index)), of: rings.count)
+    return rings.map { ring in
+      do throws(BackendError) {
+        try startRing(ring)
+        return nil
+      } catch {
+        return error
+      }
+    }
+  }
+
+  func stopRings(_ indices: [Int]) -> [UInt32] {
+    recordBatch(.stop(indices), of: indices.count)
+    return indices.map { stopRing($0) }
+  }
+
+  private func recordBatch(_ batch: Batch, of count: Int) {
+    state.withLock {
+      $0.batches.append(batch)
+      if count == 0 { $0.violations.append("\(batch) of no ring") }
+    }
+  }
+
+  private func startRing(_ ring: RingConfiguration) throws(BackendError) {
     record(.start(ring.index, base: ring.base, enabled: ring.enabled))
     if state.withLock({ $0.untranslatedRings.contains(ring.index) }) { throw .notTranslated }
     let refused = state.withLock { state in
@@ -105,7 +150,7 @@ final class FakeBackend: Backend, Sendable {
     if refused { throw BackendError("the avail ring is in no region") }
   }
 
-  func stopRing(_ index: Int) -> UInt32 {
+  private func stopRing(_ index: Int) -> UInt32 {
     record(.stop(index))
     return state.withLock {
       guard let ring = $0.running.removeValue(forKey: index) else {
@@ -113,6 +158,36 @@ final class FakeBackend: Backend, Sendable {
         return 0
       }
       return ring.base + $0.progress
+    }
+  }
+
+  func setCall(_ descriptor: OwnedFD?, of index: Int) {
+    change(index, .setCall(index)) { $0.call = descriptor }
+  }
+
+  func setError(_ descriptor: OwnedFD?, of index: Int) {
+    change(index, .setError(index)) { $0.error = descriptor }
+  }
+
+  func setKick(_ descriptor: OwnedFD?, of index: Int) throws(BackendError) {
+    change(index, .setKick(index)) { $0.kick = descriptor }
+    if state.withLock({ $0.refusedKicks.contains(index) }) {
+      throw BackendError("the kick descriptor can't be waited for")
+    }
+  }
+
+  func setEnabled(_ enabled: Bool, of index: Int) {
+    change(index, .setEnabled(index, enabled)) { $0.enabled = enabled }
+  }
+
+  private func change(_ index: Int, _ call: Call, _ body: (inout RingConfiguration) -> Void) {
+    record(call)
+    state.withLock {
+      if $0.running[index] == nil {
+        $0.violations.append("\(call) of a ring that does not run")
+      } else {
+        body(&$0.running[index]!)
+      }
     }
   }
 

@@ -68,6 +68,17 @@ final class FrontEnd {
     try send(bytes: header.bytes + payload, fds: fds)
   }
 
+  /// Sends messages without descriptors in one piece, so that the session finds all of them there at once.
+  func send(together messages: [(Request, [UInt8])], lastNeedsReply: Bool = false) throws {
+    var bytes: [UInt8] = []
+    for (place, (request, payload)) in messages.enumerated() {
+      let flags: UInt32 = lastNeedsReply && place == messages.count - 1 ? 9 : 1
+      let header = Header(code: request.rawValue, flags: flags, size: UInt32(payload.count))
+      bytes += header.bytes + payload
+    }
+    try send(bytes: bytes)
+  }
+
   func send(bytes: [UInt8], fds: [OwnedFD] = []) throws {
     let socket = try #require(self.socket)
     let sent = try unsafe bytes.withUnsafeBytes {
@@ -184,6 +195,16 @@ final class FrontEnd {
     try send(.setVringCall, UInt64(index).bytes, fds: [call.descriptor])
     try send(.setVringKick, UInt64(index).bytes, fds: [kick.descriptor])
     return (kick, call)
+  }
+
+  /// All that makes a ring run, without descriptors: the driver polls, and so does the back-end.
+  static func setUp(_ index: Int) -> [(Request, [UInt8])] {
+    let file = (UInt64(index) | 0x100).bytes
+    return [
+      (.setVringNum, state(index, 256)), (.setVringBase, state(index, 0)),
+      (.setVringAddr, address(index).bytes), (.setVringKick, file), (.setVringCall, file),
+      (.setVringEnable, state(index, 1)),
+    ]
   }
 
   static func state(_ index: Int, _ number: UInt32) -> [UInt8] {

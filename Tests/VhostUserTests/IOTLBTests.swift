@@ -133,6 +133,53 @@ import Testing
     #expect(try frontEnd.failure().kind == .malformed, "without a descriptor")
   }
 
+  @Test("The channel must be one of a pair: never a way back to here (HP-14)")
+  func ownEnd() throws {
+    let (frontEnd, _) = try translated()
+    let listener = try UnixListener(path: "/tmp/vhost-user-test-\(getpid())-own.sock")
+    let client = try UnixSocket.connect(path: listener.path)
+    let server = try #require(try UnixSocket.accept(listener.descriptor))
+    let unconnected = OwnedFD(taking: socket(AF_UNIX, CInt(SOCK_STREAM.rawValue), 0))
+    // Whoever accepted, and what may be connected later on.
+    for descriptor in [client, server, listener.descriptor, unconnected] {
+      #expect(try frontEnd.acknowledged(.setBackendReqFD, fds: [descriptor]) == 1)
+    }
+    #expect(
+      frontEnd.events.last == .refused("SET_BACKEND_REQ_FD: the socket is not one of a pair"))
+    // One whose other end has gone is of a pair all the same.
+    let (_, theirs) = try UnixSocket.pair()
+    #expect(try frontEnd.acknowledged(.setBackendReqFD, fds: [theirs]) == 0)
+    _ = try frontEnd.close()
+  }
+
+  @Test("Rings that an invalidation concerns stop at once, and start so when all is known (E98)")
+  func batches() throws {
+    let (frontEnd, _) = try translated()
+    let backend = frontEnd.backend
+    for index in 0..<4 { try frontEnd.send(together: FrontEnd.setUp(index)) }
+    try frontEnd.settle()
+    _ = backend.takeBatches()
+    backend.state.withLock {
+      $0.staleRings = [0, 1, 3]
+      $0.untranslatedRings = [0, 1, 3]
+    }
+    #expect(try frontEnd.acknowledged(.iotlbMsg, IOTLBTests.message(3)) == 0)
+    #expect(backend.takeBatches() == [.stop([0, 1, 3]), .start([0, 1, 3])])
+    #expect(backend.running.keys.sorted() == [2])
+    backend.state.withLock {
+      $0.staleRings = []
+      $0.untranslatedRings = []
+    }
+    // Two updates that are there at once are one change.
+    try frontEnd.send(together: [
+      (.iotlbMsg, IOTLBTests.message(2)), (.iotlbMsg, IOTLBTests.message(2, 0x2000)),
+      (.getFeatures, []),
+    ])
+    #expect(try frontEnd.reply() != nil)
+    #expect(backend.takeBatches() == [.start([0, 1, 3])])
+    _ = try frontEnd.close()
+  }
+
   @Test("A miss is asked for once, until it is answered with what it asks for (E98)")
   func misses() throws {
     let (frontEnd, ours) = try translated()

@@ -74,20 +74,19 @@ import Testing
     }
   }
 
-  @Test func `E76, E77: enabling is kept while stopped, and restarts a live ring in place`() throws
-  {
+  @Test func `E76, E77: enabling is kept while stopped, and changes a ring while it runs`() throws {
     let (frontEnd, _, _) = try live()
     #expect(try frontEnd.acknowledged(.setVringEnable, FrontEnd.state(1, 1)) == 0)
     #expect(frontEnd.backend.takeCalls() == [], "nothing changes")
     #expect(try frontEnd.acknowledged(.setVringEnable, FrontEnd.state(1, 0)) == 0)
-    #expect(
-      frontEnd.backend.takeCalls() == [.stop(1), .start(1, base: 15, enabled: false)] as [Call])
+    #expect(frontEnd.backend.takeCalls() == [.setEnabled(1, false)] as [Call], "it goes on")
+    #expect(frontEnd.events.last == .ringEnabled(1, false))
     _ = try frontEnd.ask(.getVringBase, FrontEnd.state(1, 0))
     try frontEnd.send(.setVringEnable, FrontEnd.state(1, 1))
     try frontEnd.send(.setVringKick, UInt64(1).bytes, fds: [try EventFD().descriptor])
     try frontEnd.settle()
     #expect(
-      frontEnd.backend.takeCalls() == [.stop(1), .start(1, base: 25, enabled: true)] as [Call])
+      frontEnd.backend.takeCalls() == [.stop(1), .start(1, base: 15, enabled: true)] as [Call])
     _ = try frontEnd.close()
   }
 
@@ -113,18 +112,15 @@ import Testing
     _ = try frontEnd.close()
   }
 
-  @Test func `E77, E82, E86: each change to a live ring stops it, and starts it where it was`()
+  @Test func `E77, E82, E86: a change to what a live ring stands on stops it, and it goes on`()
     throws
   {
     let (frontEnd, _, _) = try live()
     let table = MemoryTable(regions: [FrontEnd.region(0), FrontEnd.region(2)]).bytes
     let files = [try TestFile().descriptor, try TestFile().descriptor]
     let changes: [(Request, [UInt8], [OwnedFD])] = [
-      (.setVringAddr, FrontEnd.address(1).bytes, []),
+      (.setVringAddr, FrontEnd.address(1, flags: 1).bytes, []),
       (.setVringNum, FrontEnd.state(1, 512), []),
-      (.setVringCall, UInt64(1).bytes, [try EventFD().descriptor]),
-      (.setVringErr, UInt64(1).bytes, [try EventFD().descriptor]),
-      (.setVringKick, UInt64(1).bytes, [try EventFD().descriptor]),
       (.setMemTable, table, files),
     ]
     var base: UInt32 = 5
@@ -136,6 +132,69 @@ import Testing
       #expect(frontEnd.backend.takeCalls() == expected, "\(request.name)")
     }
     #expect(frontEnd.backend.running[1]?.size == 512)
+    _ = try frontEnd.close()
+  }
+
+  @Test func `E77, E78: a live ring goes on while its descriptors change`() throws {
+    let (frontEnd, _, _) = try live()
+    let changes: [(Request, Call, (RingConfiguration) -> OwnedFD?)] = [
+      (.setVringCall, .setCall(1), \.call), (.setVringErr, .setError(1), \.error),
+      (.setVringKick, .setKick(1), \.kick),
+    ]
+    for (request, call, descriptor) in changes {
+      #expect(
+        try frontEnd.acknowledged(request, UInt64(1).bytes, fds: [try EventFD().descriptor]) == 0)
+      #expect(frontEnd.backend.takeCalls() == [call])
+      #expect(frontEnd.backend.running[1].flatMap(descriptor) != nil)
+      #expect(try frontEnd.acknowledged(request, UInt64(0x101).bytes) == 0)
+      #expect(frontEnd.backend.takeCalls() == [call])
+      #expect(frontEnd.backend.running[1].flatMap(descriptor) == nil)
+    }
+    _ = try frontEnd.close()
+  }
+
+  @Test func `E02: a live ring that can't take another kick descriptor is stopped, and told of`()
+    throws
+  {
+    let (frontEnd, _, _) = try live()
+    let backend = frontEnd.backend
+    let error = try EventFD()
+    try frontEnd.send(.setVringErr, UInt64(1).bytes, fds: [error.descriptor])
+    try frontEnd.settle()
+    _ = backend.takeCalls()
+    backend.state.withLock { $0.refusedKicks = [1] }
+    let kick = try EventFD()
+    #expect(try frontEnd.acknowledged(.setVringKick, UInt64(1).bytes, fds: [kick.descriptor]) == 1)
+    #expect(backend.takeCalls() == [.setKick(1), .stop(1)] as [Call])
+    #expect(error.drain() == 1)
+    #expect(frontEnd.events.last == .ringFailed(1, "the kick descriptor can't be waited for"))
+    // It is like any ring that did not start: the next message about it tries again.
+    #expect(try frontEnd.acknowledged(.setVringEnable, FrontEnd.state(1, 0)) == 0)
+    #expect(backend.takeCalls() == [.start(1, base: 15, enabled: false)] as [Call])
+    _ = try frontEnd.close()
+  }
+
+  @Test func `E77: what is so already disturbs no live ring`() throws {
+    let (frontEnd, _, _) = try live()
+    let messages: [(Request, [UInt8])] = [
+      (.setVringNum, FrontEnd.state(1, 256)), (.setVringAddr, FrontEnd.address(1).bytes),
+      (.setVringEnable, FrontEnd.state(1, 1)),
+      (.setFeatures, Features([.version1, .vhostUserProtocol]).rawValue.bytes),
+      (.setProtocolFeatures, ProtocolFeatures([.mq, .replyAck]).rawValue.bytes),
+      (.setOwner, []),
+    ]
+    for (request, payload) in messages {
+      #expect(try frontEnd.acknowledged(request, payload) == 0)
+      #expect(frontEnd.backend.takeCalls() == [], "\(request.name)")
+    }
+    _ = try frontEnd.close()
+  }
+
+  @Test func `E80: a new base of a live ring moves it, though it began there`() throws {
+    let (frontEnd, _, _) = try live()
+    #expect(try frontEnd.acknowledged(.setVringBase, FrontEnd.state(1, 5)) == 0)
+    #expect(
+      frontEnd.backend.takeCalls() == [.stop(1), .start(1, base: 5, enabled: true)] as [Call])
     _ = try frontEnd.close()
   }
 

@@ -153,8 +153,11 @@ int clx_chmod(const char *path, unsigned mode);
 /// The id of a user or group given by name or number; -ENOENT when there is none.
 int64_t clx_user_id(const char *name);
 int64_t clx_group_id(const char *name);
+/// A connected stream socket, non-blocking, with an abstract name that the kernel chose.
 int clx_unix_connect(const char *path);
 int clx_unix_pair(int fds[2]);
+/// 1: a connected Unix socket whose peer has no name, 0: none.
+int clx_unix_is_of_pair(int socket);
 int clx_accept(int listener);
 /// Reads up to `length` bytes and at most CLX_MAX_FDS descriptors (close-on-exec). `*truncated` becomes 1
 /// when the peer sent more descriptors than were taken; those that were taken are reported all the same.
