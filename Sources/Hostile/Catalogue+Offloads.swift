@@ -197,7 +197,9 @@ extension Site {
   ) -> [UInt8] {
     func big(_ value: Int) -> [UInt8] { [UInt8(value >> 8 & 0xFF), UInt8(value & 0xFF)] }
     let ip: [UInt8] =
-      [0x45, 0] + big(length - (tagged ? 18 : 14)) + [0, 1, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]
+      [0x45, 0] + big(length - (tagged ? 18 : 14)) + [
+        0, 1, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
+      ]
     let tcp: [UInt8] =
       big(1000) + big(2000) + [0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 1, 0, 0, 0, 0, 0]
     return EthernetFrame.make(

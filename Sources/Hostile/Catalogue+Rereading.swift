@@ -240,11 +240,13 @@ extension QueuePair.Received {
   /// In what the virtio-net header of a frame to be segmented is not that of its bytes, in words (virtio v1.4,
   /// 5.1.9.4.1); `nil`: in nothing. The checksum's own field is the sender's affair.
   fileprivate var disagreement: String? {
-    let said = "gso_type \(header.gsoType), hdr_len \(header.hdrLen), csum_start \(header.csumStart)"
+    let said =
+      "gso_type \(header.gsoType), hdr_len \(header.hdrLen), csum_start \(header.csumStart)"
     guard let headers = FrameHeaders(frame) else {
       return "\(said) over bytes that are no whole TCP or UDP packet"
     }
-    let found = "an IPv\(headers.version) packet of \(headers.kind) with \(headers.length) of headers"
+    let found =
+      "an IPv\(headers.version) packet of \(headers.kind) with \(headers.length) of headers"
     let isRight =
       header.gsoType == NetHeader.gsoTCPv4 && headers.version == 4 && headers.kind == .tcp
       && Int(header.hdrLen) == headers.length && Int(header.csumStart) == headers.transport
