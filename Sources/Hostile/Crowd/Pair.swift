@@ -28,6 +28,8 @@ final class Pair: Sendable {
     var latest = 0
     /// Frames that a transmitq has not given back.
     var outstanding = 0
+    /// Whether nothing more will be sent.
+    var isResting = false
 
     var lost: Int { sent[0] + sent[1] - arrived[0] - arrived[1] }
   }
@@ -86,7 +88,7 @@ final class Pair: Sendable {
     isSilent.store(true, ordering: .relaxed)
     _ = Deadline.wait(milliseconds: milliseconds) {
       let reading = reading
-      return reading.lost == 0 && reading.outstanding == 0
+      return reading.isResting && reading.lost == 0 && reading.outstanding == 0
     }
   }
 
@@ -126,7 +128,10 @@ final class Pair: Sendable {
         directions[index].late += late
         if sends { send(index, &directions[index]) } else { directions[index].last = nil }
       }
-      state.withLock { $0.latest = max($0.latest, late) }
+      state.withLock { reading in
+        reading.latest = max(reading.latest, late)
+        reading.isResting = !sends
+      }
       for index in directions.indices { receive(index, &directions[index], measures: sends) }
       // What was missed is not made up for: the rate never rises.
       due = max(due + interval, Pair.now)
