@@ -3,29 +3,48 @@ internal import Glibc
 internal import Linux
 
 /// Processor time of a process's threads, as /proc tells.
-public enum ThreadTime {
-  /// Seconds that the threads whose names begin with `prefix` have run, in user and kernel mode together; `nil` when
-  /// the process is gone.
+public struct ThreadTime: Sendable, Equatable {
+  /// Seconds that they have run, in user and kernel mode together.
+  public var running = 0.0
+  /// Seconds that they could have run and had no processor.
+  public var waiting = 0.0
+
+  /// That of the threads whose names begin with `prefix`, together; `nil` when the process is gone.
   ///
   /// utime and stime of /proc/PID/task/TID/stat come in hundredths, cut off: of a thousand threads that run for
   /// moments there would be nothing left. schedstat has nanoseconds; the other is for kernels without it.
-  public static func seconds(of pid: Int32, named prefix: String) -> Double? {
-    let folder = "/proc/\(pid)/task"
-    guard let threads = try? FileManager.default.contentsOfDirectory(atPath: folder) else {
-      return nil
-    }
-    var sum = 0.0
+  public init?(of pid: Int32, named prefix: String) {
+    guard let threads = ThreadTime.threads(of: pid, named: prefix) else { return nil }
     for thread in threads {
-      let path = "\(folder)/\(thread)"
-      guard SmallFile.read("\(path)/comm")?.hasPrefix(prefix) ?? false else { continue }
-      sum += precise(path) ?? rough(path) ?? 0
+      let path = "/proc/\(pid)/task/\(thread)"
+      let fields = SmallFile.read("\(path)/schedstat")?.split(separator: " ").compactMap {
+        Double($0)
+      }
+      if let fields, fields.count >= 2 {
+        running += fields[0] / 1e9
+        waiting += fields[1] / 1e9
+      } else {
+        running += ThreadTime.rough(path) ?? 0
+      }
     }
-    return sum
   }
 
-  private static func precise(_ path: String) -> Double? {
-    let fields = SmallFile.read("\(path)/schedstat")?.split(separator: " ")
-    return fields?.first.flatMap { Double($0) }.map { $0 / 1e9 }
+  static func - (after: ThreadTime, before: ThreadTime) -> ThreadTime {
+    var difference = after
+    difference.running -= before.running
+    difference.waiting -= before.waiting
+    return difference
+  }
+
+  /// The threads' numbers; `nil` when the process is gone.
+  static func threads(of pid: Int32, named prefix: String) -> [Int32]? {
+    let folder = "/proc/\(pid)/task"
+    return try? FileManager.default.contentsOfDirectory(atPath: folder).compactMap { thread in
+      guard SmallFile.read("\(folder)/\(thread)/comm")?.hasPrefix(prefix) ?? false else {
+        return nil
+      }
+      return Int32(thread)
+    }
   }
 
   private static func rough(_ path: String) -> Double? {

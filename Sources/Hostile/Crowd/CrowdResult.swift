@@ -10,14 +10,15 @@ struct CrowdResult {
     let moment = ContinuousClock.now
     let tally: Tally.Reading
     let reading: Pair.Reading
-    /// Seconds that the ports' threads have run.
-    let control: Double
+    let control: ThreadTime
+    let workers: ThreadTime
 
     init(_ bed: Bed, _ pair: Pair, _ tally: Tally) throws {
       self.tally = tally.reading
       pair.forgetGaps()
       reading = pair.reading
-      control = try CrowdResult.control(of: bed)
+      control = try CrowdResult.time(of: "port/", in: bed)
+      workers = try CrowdResult.time(of: "worker/", in: bed)
     }
   }
 
@@ -28,7 +29,9 @@ struct CrowdResult {
   let reading: Pair.Reading
   /// Frames of the pair that were lost, since the very beginning.
   let lost: Int
-  let control: Double
+  /// Of the ports' threads, and of the workers.
+  let control: ThreadTime
+  let workers: ThreadTime
 
   /// Everybody has gone, and the pair rests.
   init(since beginning: Beginning, _ bed: Bed, _ pair: Pair, _ tally: Tally) throws {
@@ -38,21 +41,22 @@ struct CrowdResult {
     reading = pair.reading
     sent = zip(reading.sent, beginning.reading.sent).map { $0 - $1 }
     lost = reading.lost
-    control = try CrowdResult.control(of: bed) - beginning.control
+    control = try CrowdResult.time(of: "port/", in: bed) - beginning.control
+    workers = try CrowdResult.time(of: "worker/", in: bed) - beginning.workers
   }
 
-  private static func control(of bed: Bed) throws -> Double {
-    guard let seconds = ThreadTime.seconds(of: bed.pid, named: "port/") else {
+  private static func time(of name: String, in bed: Bed) throws -> ThreadTime {
+    guard let time = ThreadTime(of: bed.pid, named: name) else {
       throw SoakError("swiveld is gone")
     }
-    return seconds
+    return time
   }
 
   // ---- For a person ----
 
   var lines: [String] {
     let rate = String(format: "%.0f", Double(tally.comings) / seconds)
-    let cost = 1e6 * control / Double(max(1, tally.comings))
+    let cost = 1e6 * control.running / Double(max(1, tally.comings))
     var loads = [Double](repeating: 0, count: 3)
     // SAFETY: fills at most the array's three elements.
     _ = unsafe getloadavg(&loads, 3)
@@ -68,7 +72,11 @@ struct CrowdResult {
         + ", it was late by at most \(CrowdResult.milliseconds(reading.latest))",
       String(
         format: "control: %.1f µs of CPU time a coming, %.2f s in all (the threads port/*)", cost,
-        control),
+        control.running),
+      String(
+        format: "the workers ran for %.2f s, and were kept from their CPUs for %.2f s",
+        workers.running,
+        workers.waiting),
       String(format: "load average of the last minute: %.1f", loads[0]),
     ]
   }
