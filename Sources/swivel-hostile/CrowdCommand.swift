@@ -35,12 +35,6 @@ struct CrowdCommand: ParsableCommand {
       "CPUs with a worker, by number; the default is the first there is.", valueName: "a,b"))
   var workers = ""
 
-  @Flag(
-    help:
-      "Let the workers come before others on their CPUs: for a machine that has other things to do; needs root."
-  )
-  var preferWorkers = false
-
   @Option(help: "Repeats the decisions of another crowd; the default is another seed each time.")
   var seed: UInt64?
 
@@ -66,7 +60,6 @@ struct CrowdCommand: ParsableCommand {
       options.threads = threads
       options.rate = rate
       options.workers = workers.split(separator: ",").compactMap { Int($0) }
-      options.prefersWorkers = preferWorkers
       options.patience = patience
       options.isVerbose = verbose
       say("crowd at \(ports) ports for \(seconds) s, seed \(seed)")

@@ -1,6 +1,5 @@
 internal import ControlAPI
 internal import Foundation
-internal import Glibc
 internal import Linux
 internal import VirtioDriver
 
@@ -26,8 +25,6 @@ public final class Crowd: Sendable {
     public var rate = 5000
     /// CPUs with a worker; empty: the first there is.
     public var workers: [Int] = []
-    /// Whether workers come before others on their CPUs, for a machine that has other things to do.
-    public var prefersWorkers = false
     /// Seconds without a sign of life after which something counts as hung.
     public var patience = 60
     /// Whether to tell each decision.
@@ -69,7 +66,6 @@ public final class Crowd: Sendable {
       program: options.program, folder: options.folder, namespace: nil, workers: workers,
       patience: stage.patience, standing: Bed.steady + crowd)
     defer { subject.stop() }
-    if options.prefersWorkers { preferWorkers(of: subject.pid) }
     // Only now: the daemon would inherit it.
     try separate(from: workers, cpus)
     let pair = try Pair(
@@ -114,14 +110,6 @@ public final class Crowd: Sendable {
     }
     say("workers on CPUs \(workers), the pair and the crowd on \(others)")
     try Affinity.confine(to: others)
-  }
-
-  private func preferWorkers(of pid: Int32) {
-    let threads = ThreadTime.threads(of: pid, named: "worker/") ?? []
-    let isDone = threads.allSatisfy {
-      setpriority(__priority_which_t(PRIO_PROCESS.rawValue), id_t($0), -20) == 0
-    }
-    say(isDone ? "the workers come before others on their CPUs" : "the workers can't be preferred")
   }
 
   private func enter(_ bed: Bed, _ ports: [Bed.Standing]) throws {

@@ -114,15 +114,17 @@ final class Pair: Sendable {
   }
 
   private func run() {
-    // Otherwise it is the kernel's choice among a crowd of threads that is measured.
-    var parameters = sched_param(sched_priority: 1)
-    // SAFETY: reads the local during the call.
+    // Otherwise it is the kernel's choice among a crowd of threads that is measured. No real-time scheduling: where the
+    // work of a round takes longer than the time for it, that would leave nobody else the CPU.
+    // 0 is the calling thread.
     isPreferred.store(
-      unsafe sched_setscheduler(0, SCHED_FIFO, &parameters) == 0, ordering: .relaxed)
+      setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, -20) == 0,
+      ordering: .relaxed)
     var directions = [Direction(), Direction()]
     var due = Pair.now
     while !finish.load(ordering: .relaxed) {
-      let late = max(0, Pair.now - due)
+      let begin = Pair.now
+      let late = max(0, begin - due)
       let sends = !isSilent.load(ordering: .relaxed)
       for index in directions.indices {
         directions[index].late += late
@@ -133,8 +135,10 @@ final class Pair: Sendable {
         reading.isResting = !sends
       }
       for index in directions.indices { receive(index, &directions[index], measures: sends) }
-      // What was missed is not made up for: the rate never rises.
-      due = max(due + interval, Pair.now)
+      // What was missed is not made up for, so the rate never rises; and it sleeps as long as it worked, at least: half
+      // of the CPU is for others, however busy the machine.
+      let end = Pair.now
+      due = max(due + interval, end + (end - begin))
       Pair.sleep(until: due)
     }
   }
