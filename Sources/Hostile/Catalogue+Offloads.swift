@@ -191,15 +191,20 @@ extension Catalogue {
 }
 
 extension Site {
-  /// A TCP segment over IPv4 from the attacker to the witness, of `length` bytes with all headers.
-  func tcp(_ length: Int) -> [UInt8] {
+  /// A TCP segment over IPv4 from the attacker to the witness or somebody else, of `length` bytes with all headers.
+  func tcp(
+    _ length: Int, to destination: EthernetAddress = Site.witness, tagged: Bool = false
+  ) -> [UInt8] {
     func big(_ value: Int) -> [UInt8] { [UInt8(value >> 8 & 0xFF), UInt8(value & 0xFF)] }
     let ip: [UInt8] =
-      [0x45, 0] + big(length - 14) + [0, 1, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]
+      [0x45, 0] + big(length - (tagged ? 18 : 14)) + [
+        0, 1, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
+      ]
     let tcp: [UInt8] =
       big(1000) + big(2000) + [0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 1, 0, 0, 0, 0, 0]
     return EthernetFrame.make(
-      to: Site.witness, from: Site.attacker, etherType: 0x0800, payload: ip + tcp, length: length)
+      to: destination, from: Site.attacker, etherType: 0x0800, vlan: tagged ? 7 : nil,
+      payload: ip + tcp, length: length)
   }
 
   /// So many frames of `tcp` arrive, or pieces of them.

@@ -8,7 +8,7 @@ public enum Catalogue {
   /// What a guest's driver does.
   static var guestCases: [Case] {
     addresses + chains + indirection + rings + packedRings + offloads + receiveBuffers + mutations
-      + floods + absences
+      + rereadings + floods + absences
   }
 
   /// Cases of split and of packed rings.

@@ -77,7 +77,8 @@ public final class ProvingGround {
 
     let site = Site(
       socket: subject.plan.sockets[2], witness: witness, patience: patience, isStrict: isStrict,
-      visitor: subject.plan.sockets.dropFirst(4).first, control: subject.plan.control)
+      visitor: subject.plan.sockets.dropFirst(4).first,
+      accomplice: subject.plan.sockets.dropFirst(5).first, control: subject.plan.control)
     do {
       try entry.attack(site)
     } catch AttackError.notOffered(let what) {

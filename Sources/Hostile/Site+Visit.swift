@@ -26,7 +26,7 @@ extension Site {
       defer { guest.disconnect() }
       if silently { return }
       let frame = TestFrame.make(
-        to: Site.witness, from: .station(4), stream: 0xA5A5_A504, sequence: 0)
+        to: Site.witness, from: Site.visitor, stream: 0xA5A5_A504, sequence: 0)
       guard guest.send(frame) else { throw AttackError.hurt("a visitor can't send") }
       let arrives = Deadline.wait(milliseconds: patience) { collect().contains(frame) }
       if !arrives { throw AttackError.hurt("a visitor's frame does not arrive") }

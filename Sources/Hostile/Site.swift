@@ -17,8 +17,10 @@ public final class Site {
   public var offences = 1
   /// What the port must have counted as faults at the end, by name, beyond what it had.
   var faults: [String: UInt64] = [:]
-  /// Of swivel: a socket that nobody uses, and the control socket.
+  /// Of swivel: two sockets that nobody uses, for somebody honest and for a second port of the attacker's, and the
+  /// control socket.
   let visitor: String?
+  let accomplice: String?
   let control: String?
   /// Seconds, the longest that somebody else waited to be served (`visit`).
   var longestVisit = 0.0
@@ -34,10 +36,11 @@ public final class Site {
 
   init(
     socket: String, witness: GuestPort, patience: Int, isStrict: Bool, visitor: String? = nil,
-    control: String? = nil
+    accomplice: String? = nil, control: String? = nil
   ) {
     self.socket = socket
     self.visitor = visitor
+    self.accomplice = accomplice
     self.control = control
     self.witness = witness
     self.patience = patience
@@ -55,10 +58,12 @@ public final class Site {
   /// Attaches a guest whose rings run.
   ///
   /// - Parameters:
+  ///   - path: the socket; `nil`: the attacked one.
   ///   - required: features (beyond those of `options`) without which there is no attack.
   ///   - change: what is different from a plain guest with small rings.
   public func guest(
-    _ required: VirtioFeatures = [], _ change: (inout GuestPort.Options) -> Void = { _ in }
+    on path: String? = nil, _ required: VirtioFeatures = [],
+    _ change: (inout GuestPort.Options) -> Void = { _ in }
   ) throws -> GuestPort {
     var options = GuestPort.Options()
     options.ringSize = 64
@@ -66,13 +71,28 @@ public final class Site {
     options.timeout = patience
     options.features.formUnion(required)
     change(&options)
-    let frontEnd = try FrontEnd.connect(path: socket, milliseconds: patience)
-    frontEnds.append(frontEnd)
-    let guest = try GuestPort(frontEnd: frontEnd, options: options)
-    guests.append(guest)
+    let guest = try attach(to: path ?? socket, options)
     let missing = required.subtracting(guest.features)
     if !missing.isEmpty { throw AttackError.notOffered(missing.names) }
     return guest
+  }
+
+  /// Others' sockets may still be busy with the front-end before: then the switch turns the next one away, and it comes
+  /// again.
+  private func attach(to path: String, _ options: GuestPort.Options) throws -> GuestPort {
+    let deadline = Deadline(milliseconds: patience)
+    while true {
+      let frontEnd = try FrontEnd.connect(path: path, milliseconds: patience)
+      frontEnds.append(frontEnd)
+      do throws(FrontEndError) {
+        let guest = try GuestPort(frontEnd: frontEnd, options: options)
+        guests.append(guest)
+        return guest
+      } catch {
+        if path == socket || error != .closed || deadline.isOver { throw error }
+      }
+      Deadline.pause()
+    }
   }
 
   /// Attaches a guest with a ring of forged descriptors: its transmitq, or its receiveq.

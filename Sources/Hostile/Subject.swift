@@ -6,17 +6,20 @@ internal import Linux
 internal import VirtioDriver
 
 /// A switch to attack: a process of its own, with vhost-user sockets, which the bystanders (two), the attacker, the
-/// witness and a visitor have.
+/// witness, a visitor and an accomplice have.
 public final class Subject {
   /// How it is started, and where it is to be found.
   public struct Plan: Sendable {
     public var name: String
     public var program: String
     public var arguments: [String]
-    /// Of the bystanders, the attacker and the witness, and, if somebody else is to attach meanwhile, of a visitor.
+    /// Of the bystanders, the attacker and the witness, and, if others are to attach meanwhile, of a visitor and of the
+    /// attacker's accomplice.
     public var sockets: [String]
     /// Of swivel: its control socket. Others are not asked what they call what happened.
     public var control: String?
+    /// Of swivel: the port that is asked about.
+    public var port = "attacked"
     /// Where its output goes.
     public var log: String
     /// Milliseconds without a sign of life after which it counts as hung.
@@ -51,7 +54,7 @@ public final class Subject {
 
   /// swiveld, as it comes, in `folder`: hardened as by default, one worker.
   public static func swivel(program: String, folder: String, patience: Int) throws -> Subject {
-    let names = ["bystander0", "bystander1", "attacked", "witness", "visitor"]
+    let names = ["bystander0", "bystander1", "attacked", "witness", "visitor", "accomplice"]
     let ports = names.map { name in
       let queues = name == "attacked" ? 2 : 1
       return
@@ -144,10 +147,10 @@ public final class Subject {
     try start()
   }
 
-  /// What swivel says of the attacked port; `nil` of any other switch.
+  /// What swivel says of the plan's port; `nil` of any other switch.
   var port: ControlAPI.Port? {
     guard let control = plan.control,
-      let reply = try? ControlClient(path: control).get("/v1/ports/attacked")
+      let reply = try? ControlClient(path: control).get("/v1/ports/\(plan.port)")
     else { return nil }
     return try? JSONDecoder().decode(ControlAPI.Port.self, from: reply)
   }

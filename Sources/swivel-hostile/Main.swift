@@ -121,6 +121,7 @@ struct CatalogueCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "swivel-hostile",
     abstract: "Play the hostile guest.",
-    version: swivelVersion, subcommands: [CatalogueCommand.self, SoakCommand.self],
+    version: swivelVersion,
+    subcommands: [CatalogueCommand.self, SoakCommand.self, CrowdCommand.self],
     defaultSubcommand: CatalogueCommand.self)
 }

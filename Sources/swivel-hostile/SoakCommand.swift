@@ -1,12 +1,5 @@
 internal import ArgumentParser
-internal import Foundation
-internal import Glibc
 internal import Hostile
-internal import Linux
-internal import Synchronization
-
-/// The signal that asked for the end. A handler's: signals that are blocked would be so in what is started, too.
-private let interruption = Atomic<Int>(0)
 
 /// `swivel-hostile soak`.
 struct SoakCommand: ParsableCommand {
@@ -54,42 +47,19 @@ struct SoakCommand: ParsableCommand {
   var verbose = false
 
   func run() throws {
-    StandardStreams.fill()
-    for number in [SIGINT, SIGTERM, SIGHUP] {
-      // It stores a word and does nothing else, as befits a handler.
-      signal(number) { interruption.store(Int($0), ordering: .relaxed) }
-    }
     let seed = seed ?? UInt64.random(in: 0...UInt64(UInt32.max))
-    let folder = FileManager.default.temporaryDirectory
-      .appendingPathComponent("swivel-soak-\(getpid())").path
-    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: false)
-    defer { try? FileManager.default.removeItem(atPath: folder) }
-    var options = Soak.Options(
-      program: try swiveld ?? CatalogueCommand.beside("swiveld"), folder: folder, seed: seed)
-    options.minutes = minutes
-    options.pairs = pairs
-    options.workers = workers.split(separator: ",").compactMap { Int($0) }
-    options.scripts = guests
-    options.patience = patience
-    options.isVerbose = verbose
-    SoakCommand.say("soak of \(minutes) minutes, seed \(seed), workers on CPUs \(options.workers)")
-    let soak = Soak(options, say: SoakCommand.say)
-    // Interrupted, it takes away what it has made all the same.
-    _ = try Linux.Thread(name: "signals") {
-      while interruption.load(ordering: .relaxed) == 0 {
-        _ = try? Poller.wait([], milliseconds: 100)
-      }
-      soak.interrupt("signal \(interruption.load(ordering: .relaxed))")
+    try LongRun.run("soak", seed: seed) { folder, say in
+      var options = Soak.Options(
+        program: try swiveld ?? CatalogueCommand.beside("swiveld"), folder: folder, seed: seed)
+      options.minutes = minutes
+      options.pairs = pairs
+      options.workers = workers.split(separator: ",").compactMap { Int($0) }
+      options.scripts = guests
+      options.patience = patience
+      options.isVerbose = verbose
+      say("soak of \(minutes) minutes, seed \(seed), workers on CPUs \(options.workers)")
+      let soak = Soak(options, say: say)
+      return (soak.interrupt, soak.run)
     }
-    let problems = try soak.run()
-    if problems.isEmpty { return SoakCommand.say("soak passed: everything is accounted for") }
-    for problem in problems { SoakCommand.say(problem) }
-    SoakCommand.say("soak failed: \(problems[0]) (seed \(seed))")
-    throw ExitCode(1)
-  }
-
-  /// At once, whatever standard output is.
-  @Sendable private static func say(_ line: String) {
-    FileHandle.standardOutput.write(Data((line + "\n").utf8))
   }
 }

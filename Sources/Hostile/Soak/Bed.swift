@@ -6,13 +6,20 @@ internal import VirtioDriver
 
 /// The daemon of a soak as those who act see it: its control socket, its configuration file, its process.
 final class Bed: Sendable {
-  /// Ports that are there all the time, in the order of `Subject`'s sockets.
-  static let standing = ["steady0", "steady1", "attacked", "witness"]
+  /// A vhost-user port that is there all the time.
+  struct Standing: Sendable {
+    var name: String
+    var queues = 1
+  }
+
+  /// Those of two guests that are left in peace.
+  static let steady = [Standing(name: "steady0"), Standing(name: "steady1")]
   static let uplink = "uplink"
 
   let folder: String
   let pid: Int32
   let patience: Int
+  let standing: [Standing]
   /// Where the daemon and its TAPs are; `nil`: it has none.
   let namespace: Namespace?
   private let client: ControlClient
@@ -24,9 +31,12 @@ final class Bed: Sendable {
   /// The socket of a vhost-user port.
   func path(of name: String) -> String { "\(Bed.run(folder))/\(name).sock" }
 
-  /// Starts a daemon with its standing ports.
+  /// Starts a daemon.
+  ///
+  /// - Parameter standing: its ports, in the order of `Subject`'s sockets.
   static func start(
-    program: String, folder: String, namespace: Namespace?, workers: [Int], patience: Int
+    program: String, folder: String, namespace: Namespace?, workers: [Int], patience: Int,
+    standing: [Standing]
   ) throws -> (subject: Subject, bed: Bed) {
     let run = Bed.run(folder)
     var head = """
@@ -36,10 +46,9 @@ final class Bed: Sendable {
       ports:
 
       """
-    for name in standing {
-      let queues = name == "attacked" ? 2 : 1
+    for port in standing {
       head +=
-        "  - { name: \(name), vhost-user: { path: \(run)/\(name).sock, queues: \(queues) } }\n"
+        "  - { name: \(port.name), vhost-user: { path: \(run)/\(port.name).sock, queues: \(port.queues) } }\n"
     }
     if let namespace {
       head += "  - { name: \(uplink), tap: { device: \(namespace.device) } }\n"
@@ -48,22 +57,26 @@ final class Bed: Sendable {
     try head.write(toFile: file, atomically: true, encoding: .utf8)
     let command = [program, "--config", file]
     let whole = namespace.map { $0.prefix + command } ?? command
-    let subject = try Subject(
-      Subject.Plan(
-        name: "swivel", program: whole[0], arguments: Array(whole.dropFirst()),
-        sockets: standing.map { "\(run)/\($0).sock" }, control: "\(run)/control.sock",
-        log: "\(folder)/swiveld.log", patience: patience))
+    var plan = Subject.Plan(
+      name: "swivel", program: whole[0], arguments: Array(whole.dropFirst()),
+      sockets: standing.map { "\(run)/\($0.name).sock" }, control: "\(run)/control.sock",
+      log: "\(folder)/swiveld.log", patience: patience)
+    plan.port = standing[0].name
+    let subject = try Subject(plan)
     let bed = Bed(
-      folder: folder, pid: subject.pid, patience: patience, namespace: namespace, head: head)
+      folder: folder, pid: subject.pid, patience: patience, standing: standing,
+      namespace: namespace, head: head)
     return (subject, bed)
   }
 
   private init(
-    folder: String, pid: Int32, patience: Int, namespace: Namespace?, head: String
+    folder: String, pid: Int32, patience: Int, standing: [Standing], namespace: Namespace?,
+    head: String
   ) {
     self.folder = folder
     self.pid = pid
     self.patience = patience
+    self.standing = standing
     self.namespace = namespace
     self.head = head
     client = ControlClient(
@@ -71,7 +84,7 @@ final class Bed: Sendable {
   }
 
   /// The names of the standing ports.
-  var names: [String] { Bed.standing + (namespace == nil ? [] : [Bed.uplink]) }
+  var names: [String] { standing.map(\.name) + (namespace == nil ? [] : [Bed.uplink]) }
 
   // ---- The control socket ----
 

@@ -12,9 +12,7 @@ final class Ledger {
   private let stage: Stage
   private let hasOneWorker: Bool
   private let begin = ContinuousClock.now
-  /// What the daemon held the first time, with the same ports and guests as every time.
-  private var first: ProcessUsage?
-  private(set) var usage: ProcessUsage?
+  private let holdings: Holdings
   private(set) var stats: Stats?
 
   init(
@@ -22,6 +20,7 @@ final class Ledger {
     stage: Stage, hasOneWorker: Bool
   ) {
     self.bed = bed
+    holdings = Holdings(of: bed)
     self.hasOneWorker = hasOneWorker
     self.bystanders = bystanders
     self.witness = witness
@@ -29,19 +28,11 @@ final class Ledger {
     self.stage = stage
   }
 
-  /// Mappings that come and go without being a leak: each thread may have an allocator's arena of its own (two lines
-  /// each, at most eight arenas for a CPU), and the stacks of threads that have ended are kept for the next, up to 40 MiB
-  /// (five of them, two lines each).
-  private static var spareMappings: Int { 2 * 8 * Affinity.cpuCount + 10 }
-
-  /// Bytes that the allocator may keep in those arenas: most of what was in use when most ports were there.
-  private static let spareMemory = 16 << 20
-
   // ---- All at once ----
 
   /// Accounts for everything; all who act rest. Throws what is not as it should be.
   func audit() throws {
-    try balance()
+    stats = try bed.balance()
     try count("steady0") { bystanders.statistics[0] }
     try count("steady1") { bystanders.statistics[1] }
     try count("witness") {
@@ -50,22 +41,9 @@ final class Ledger {
     }
     try countUplink()
     try inspectPorts()
-    try inspectUsage()
+    try holdings.inspect(isDisturbed: stage.isDisturbed)
     try inspectLog()
     try inspectBystanders()
-  }
-
-  /// What came in, and the copies of it, went out or was dropped by name: of all ports there are or have been.
-  private func balance() throws {
-    var text = ""
-    try bed.wait(for: "the counts to balance: \(text)") {
-      let stats = try bed.stats()
-      self.stats = stats
-      let into = stats.received.frames + stats.received.replicas
-      let out = stats.sent.frames + stats.received.dropped + stats.sent.dropped
-      text = "\(into) frames and copies came in, \(out) went out or were dropped"
-      return into == out
-    }
   }
 
   private func count(_ name: String, _ guest: () -> QueuePair.Statistics) throws {
@@ -107,29 +85,7 @@ final class Ledger {
     }
   }
 
-  private func inspectUsage() throws {
-    var excess: [String] = []
-    try bed.wait(for: "the daemon to give up \(excess.joined(separator: " and "))") {
-      guard let usage = ProcessUsage(of: bed.pid) else { throw SoakError("swiveld is gone") }
-      self.usage = usage
-      guard let first, !stage.isDisturbed else { return true }
-      excess = usage.excess(
-        over: first, spareMappings: Ledger.spareMappings, spareMemory: Ledger.spareMemory)
-      return excess.isEmpty
-    }
-    if !stage.isDisturbed { first = first ?? usage }
-  }
-
   // ---- The log ----
-
-  /// Lines that the switch may write at "warning" of ports that are not hostile.
-  private static let warnings = [
-    "a second front-end tried to connect",
-    // It hung up while something was on its way to it.
-    "the front-end can't be answered", "the front-end can't be asked", "Connection reset by peer",
-    // The reply to a miss, after the device was reset.
-    "IOTLB_MSG: VIRTIO_F_ACCESS_PLATFORM is not accepted",
-  ]
 
   /// Errors are those that were made, warnings those of the hostile port, and there is no more than is allowed of
   /// anything.
@@ -142,7 +98,7 @@ final class Ledger {
         if line.contains(Clerk.failure) { failures += 1 } else { throw SoakError("log: \(line)") }
       case "warning":
         let isExpected =
-          line.contains("'attacked'") || Ledger.warnings.contains { line.contains($0) }
+          line.contains("'attacked'") || Bed.isOrdinary(warning: line)
         if !isExpected { throw SoakError("log: \(line)") }
       default: break
       }
@@ -165,7 +121,7 @@ final class Ledger {
     let reading = bystanders.reading
     var busy: UInt64 = 0
     var drops: [String] = []
-    for name in Bed.standing.prefix(2) {
+    for name in Bed.steady.map(\.name) {
       let port = try bed.port(name)
       busy += port.received.drops["queue_busy"] ?? 0
       drops.append("\(name) has dropped \(port.received.drops) and \(port.sent.drops)")
@@ -184,7 +140,7 @@ final class Ledger {
   // ---- For a person ----
 
   var line: String {
-    guard let stats, let usage else { return "" }
+    guard let stats, let usage = holdings.usage else { return "" }
     func load(_ counter: borrowing Atomic<Int>) -> Int { counter.load(ordering: .relaxed) }
     let drops = stats.received.drops.merging(stats.sent.drops, uniquingKeysWith: +)
       .sorted { $0.value > $1.value }.map { "\($0.key) \($0.value)" }

@@ -55,7 +55,8 @@ public final class Soak: Sendable {
     if namespace == nil { say("no uplink: a TAP in a namespace of its own needs root") }
     let (subject, bed) = try Bed.start(
       program: options.program, folder: options.folder, namespace: namespace,
-      workers: options.workers, patience: stage.patience)
+      workers: options.workers, patience: stage.patience,
+      standing: Bed.steady + [.init(name: "attacked", queues: 2), .init(name: "witness")])
     defer { subject.stop() }
     try namespace?.raise()
     let bystanders = try Bystanders(
@@ -72,7 +73,9 @@ public final class Soak: Sendable {
     stage.end()
     bystanders.stop()
     witness.disconnect()
-    if stage.problems.isEmpty { leave(subject, bed) }
+    if stage.problems.isEmpty {
+      do { try bed.leave(subject) } catch { stage.fail("\(error)") }
+    }
     if !subject.isAlive, subject.end != "exit status 0" {
       stage.fail("swiveld ended: \(subject.end)")
     }
@@ -146,19 +149,5 @@ public final class Soak: Sendable {
     }
     bystanders.forgetPauses()
     stage.resume()
-  }
-
-  /// SIGTERM: the daemon ends well and takes with it what it made.
-  private func leave(_ subject: Subject, _ bed: Bed) {
-    kill(subject.pid, SIGTERM)
-    if !Deadline.wait(milliseconds: stage.patience, { !subject.isAlive }) {
-      return stage.fail("swiveld does not end on SIGTERM")
-    }
-    if subject.end != "exit status 0" { stage.fail("swiveld ended on SIGTERM with \(subject.end)") }
-    let left = (try? FileManager.default.contentsOfDirectory(atPath: "\(options.folder)/run")) ?? []
-    if !left.isEmpty { stage.fail("\(left.sorted().joined(separator: ", ")) left") }
-    if let namespace = bed.namespace, namespace.has(namespace.device) {
-      stage.fail("the device \(namespace.device) is left")
-    }
   }
 }

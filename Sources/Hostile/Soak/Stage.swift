@@ -105,6 +105,22 @@ final class Stage: Sendable {
     for player in players { player.join() }
   }
 
+  /// Attaches a guest: as long as the switch has not noticed that the front-end before has gone, it turns a second one
+  /// away.
+  func retrying<Result>(
+    _ body: () throws(FrontEndError) -> Result
+  ) throws(FrontEndError) -> Result {
+    let deadline = Deadline(milliseconds: patience)
+    while true {
+      do throws(FrontEndError) {
+        return try body()
+      } catch {
+        if error != .closed || deadline.isOver || isOver { throw error }
+      }
+      Deadline.pause()
+    }
+  }
+
   /// What each did last, a line each.
   var diaries: [String] { state.withLock { $0.players }.flatMap(\.diary) }
 

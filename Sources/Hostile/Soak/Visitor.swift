@@ -93,7 +93,7 @@ final class Visitor {
   func attach(_ options: GuestPort.Options) throws {
     let port = try bed.port(name)
     before = (port.received, port.sent)
-    current = try retrying {
+    current = try stage.retrying {
       () throws(FrontEndError) in
       try GuestPort(frontEnd: try connect(), options: options)
     }
@@ -108,26 +108,11 @@ final class Visitor {
   /// Another guest has come to the peer, and its port's drops count from then on.
   func meetAnother() { lost = 0 }
 
-  /// As long as the switch has not noticed that the front-end before has gone, it turns a second one away.
-  private func retrying<Result>(
-    _ body: () throws(FrontEndError) -> Result
-  ) throws(FrontEndError) -> Result {
-    let deadline = Deadline(milliseconds: stage.patience)
-    while true {
-      do throws(FrontEndError) {
-        return try body()
-      } catch {
-        if error != .closed || deadline.isOver || stage.isOver { throw error }
-      }
-      Deadline.pause()
-    }
-  }
-
   /// Hangs up without a word, and comes back with the rings as they are, as QEMU does.
   func reconnect() throws {
     let guest = try guest
     guest.disconnect()
-    try retrying { () throws(FrontEndError) in try guest.reconnect(try connect()) }
+    try stage.retrying { () throws(FrontEndError) in try guest.reconnect(try connect()) }
   }
 
   /// Waits until its rings run: behind an IOMMU they ask first where they are, and what floods then goes by.
