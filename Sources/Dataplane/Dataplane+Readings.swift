@@ -9,11 +9,12 @@ extension Dataplane {
     guard mac.isValidSource else { return }
     state.withLock { state in
       guard let port = port(number, state) else { return }
-      let learned = table.enter(mac, port: number, now: table.now, nil, port.roll)
+      let learned = table.enter(
+        ForwardingKey(mac), Destination(port: number), now: table.now, nil, port.roll)
       if learned.has(.learned) { port.learned.learned += 1 }
       if learned.has(.moved) { port.learned.moved += 1 }
       if learned.has(.limited) { port.learned.limited += 1 }
-      if learned.has(.evicted) { port.learned.evicted += 1 }
+      if learned.has(.evicted | .crowded) { port.learned.evicted += 1 }
     }
   }
 
@@ -26,15 +27,22 @@ extension Dataplane {
   }
 
   /// Stamps that `age` must be called for an address to be forgotten.
-  public static let lifetime = Int(MACTable.lifetime)
+  public static let lifetime = Int(ForwardingTable.lifetime)
 
-  /// Forgets what was learned on a port.
+  /// Forgets what was learned on a port. What was pinned for good stays.
   public func flush(port: Int) {
     _ = table.flush(port: port)
   }
 
   /// Every address with its port's number and the `age` calls since it was last seen.
-  public func addresses() -> [(mac: MACAddress, port: Int, age: Int)] { table.entries() }
+  public func addresses() -> [(mac: MACAddress, port: Int, age: Int)] {
+    table.entries().map { ($0.mac, $0.port, $0.age) }
+  }
+
+  /// How many addresses lead to a port.
+  public func addressCount(port number: Int) -> Int {
+    (0..<Dataplane.maximumPorts).contains(number) ? table.count(port: number) : 0
+  }
 
   public var addressCounts: AddressCounts {
     state.withLock { state in

@@ -45,10 +45,10 @@ public import Linux
   }
 
   /// Most ports at a time.
-  public static let maximumPorts = MACTable.maximumPorts
+  public static let maximumPorts = ForwardingTable.maximumPorts
 
   let workers: [WorkerThread]
-  let table: MACTable
+  let table: ForwardingTable
   /// The MAC table's memory, and the queues'.
   private let arena: Arena
   let state: Lock<State>
@@ -69,10 +69,10 @@ public import Linux
     precondition(!configuration.workers.isEmpty)
     arena = Arena(
       node: configuration.workers[0].node, allowHuge: configuration.hugepages)
-    let capacity = MACTable.capacity(for: configuration.macEntries)
-    table = unsafe MACTable(
-      try arena.allocate(bytes: MACTable.byteCount(capacity: capacity)), capacity: capacity,
-      key: configuration.threads ? UInt64.random(in: .min ... .max) : 1)
+    let capacity = ForwardingTable.capacity(for: configuration.macEntries)
+    table = unsafe ForwardingTable(
+      try arena.allocate(bytes: ForwardingTable.byteCount(capacity: capacity)), capacity: capacity,
+      secret: configuration.threads ? UInt64.random(in: .min ... .max) : 1)
     let table = table
     let shares = configuration.workers.count > 1
     workers = try configuration.workers.enumerated().map { index, worker in
@@ -179,7 +179,7 @@ public import Linux
       publish(&state)
       for ring in rings { free(ring) }
       // Only now can no worker learn on it any more; the number may be given to another port.
-      _ = table.flush(port: number)
+      _ = table.flush(port: number, ageless: true)
       state.departed.learning += port.learning
       for (index, queue) in port.queues.enumerated() {
         let sample = queue.counters.sample

@@ -7,15 +7,12 @@ import Testing
 /// A port has no more addresses than it may have, whoever enters them.
 @Suite struct AddressRollTests {
   private let arena = Arena(node: 0, allowHuge: false)
-  private let hints: MACTable.Hints
-  private let table: MACTable
+  private let hints: ForwardingTable.Hints
+  private let table: ForwardingTable
 
   init() throws {
-    hints = MACTable.Hints(try arena.allocate(bytes: MACTable.Hints.byteCount))
-    let capacity = MACTable.capacity(for: 1024)
-    table = MACTable(
-      try arena.allocate(bytes: MACTable.byteCount(capacity: capacity)), capacity: capacity,
-      key: 0x1234_5678_9ABC_DEF0)
+    hints = try .make(arena)
+    table = try .make(arena, entries: 1024)
   }
 
   private func roll(_ limit: Int) throws -> AddressRoll {
@@ -103,7 +100,7 @@ import Testing
     let table = table
     let moved = Atomic<Int>(0)
     let threads = try (0..<4).map { worker in
-      let hints = MACTable.Hints(try arena.allocate(bytes: MACTable.Hints.byteCount))
+      let hints = try ForwardingTable.Hints.make(arena)
       return try Linux.Thread(name: "learner") {
         var random = UInt64(worker + 1)
         for round in 0..<8000 {

@@ -33,12 +33,16 @@ extension Worker {
       counters.drop(.invalidSource, count)
       return
     }
-    if unsafe !learn(header.source, port: port, now: table.now, source) {
+    let domain = unsafe source.pointee.domain
+    let from = ForwardingKey(header.source, domain: domain)
+    if unsafe !learn(from, Destination(port: port), now: table.now, source) {
       counters.add(.deferred, count)
     }
-    let result = look(up: header.destination, plan, from: port)
+    let to = ForwardingKey(header.destination, domain: domain)
+    let result = look(up: to, plan, from: port)
     if result < Verdict.least {
-      unsafe deliver(plan, source, to: Int(result), burst.natural, count)
+      unsafe deliver(
+        plan, source, to: Destination(word: result).port, burst.natural, count)
     } else if result == Burst.Destination.flood {
       unsafe flood(plan, source, 0, count)
     } else {
@@ -82,14 +86,16 @@ extension Worker {
   ) -> Int? {
     let counters = unsafe source.pointee.counters
     let port = Int(unsafe source.pointee.port)
+    let domain = unsafe source.pointee.domain
+    let here = Destination(port: port)
     let headers = unsafe burst.headers
     let destinations = unsafe burst.destinations
     // What the frame before was found to be need not be looked up again. The memory of it lasts one burst, in
     // which an address can only move here: that of a destination looked up before it is heard is looked up anew.
     var lastSource = UInt64.max
     var lastDestination = UInt64.max
-    var lastResult: UInt16 = 0
-    var common: UInt16 = Burst.Destination.none
+    var lastResult: UInt32 = 0
+    var common: UInt32 = Burst.Destination.none
     var alike = gathered.dropped == 0
     let now = table.now
     // Frames whose sources may be learned: a burst may bring so many new ones.
@@ -100,24 +106,25 @@ extension Worker {
         continue
       }
       let header = unsafe headers[index]
-      let from = header.source
+      let from = ForwardingKey(header.source, domain: domain)
       if from.word != lastSource {
-        if !from.isValidSource {
+        if !header.source.isValidSource {
           counters.drop(.invalidSource)
           unsafe destinations[index] = Burst.Destination.none
           alike = false
           continue
         }
-        if index < heard, unsafe !learn(from, port: port, now: now, source) { heard = index }
+        if index < heard, unsafe !learn(from, here, now: now, source) { heard = index }
         lastSource = from.word
         if from.word == lastDestination { lastDestination = .max }
       }
-      let to = header.destination
+      let to = ForwardingKey(header.destination, domain: domain)
       if to.word != lastDestination {
         lastDestination = to.word
         lastResult = look(up: to, plan, from: port)
-        if index == 0 { common = lastResult }
-        if lastResult != common { alike = false }
+        if lastResult != common {
+          if index > 0 { alike = false } else { common = lastResult }
+        }
       }
       var result = lastResult
       if result >= Verdict.least {
@@ -130,7 +137,7 @@ extension Worker {
       unsafe destinations[index] = result
     }
     if heard < gathered.frames { counters.add(.deferred, gathered.frames &- heard) }
-    return alike ? Int(common) : nil
+    return alike ? Destination(word: common).port : nil
   }
 
   /// What `look` says of a frame that goes nowhere: values beside the two of `Burst.Destination`.
@@ -138,10 +145,10 @@ extension Worker {
     static let reserved = Burst.Destination.flood - 1
     static let hairpin = Burst.Destination.flood - 2
     static let down = Burst.Destination.flood - 3
-    /// No port has this number or a greater one.
+    /// No destination has this word or a greater one.
     static let least = down
 
-    static func reason(_ result: UInt16) -> DropReason {
+    static func reason(_ result: UInt32) -> DropReason {
       switch result {
       case reserved: .reservedMulticast
       case hairpin: .hairpin
@@ -151,19 +158,20 @@ extension Worker {
   }
 
   @inline(always)
-  private func look(up mac: MACAddress, _ plan: Plan, from port: Int) -> UInt16 {
-    // No station has the address 0, which the table's empty slots hold.
-    if mac.isGroup || mac.word == 0 {
-      return mac.isReserved ? Verdict.reserved : Burst.Destination.flood
+  private func look(up key: ForwardingKey, _ plan: Plan, from port: Int) -> UInt32 {
+    // No station has the address 0, which the table's empty slots hold in domain 0.
+    if key.mac.isGroup || key == .none {
+      return key.mac.isReserved ? Verdict.reserved : Burst.Destination.flood
     }
-    let found = table.port(of: mac, hints)
+    let found = table.destination(of: key, hints)
     if found < 0 { return Burst.Destination.flood }
-    if found == port { return Verdict.hairpin }
+    let output = found & 0xFFFF
+    if output == port { return Verdict.hairpin }
     // SAFETY: the bound is checked in the same condition.
-    guard found < plan.outputCount, unsafe plan.outputs[found].slotCount > 0 else {
+    guard output < plan.outputCount, unsafe plan.outputs[output].slotCount > 0 else {
       return Verdict.down
     }
-    return UInt16(truncatingIfNeeded: found)
+    return UInt32(truncatingIfNeeded: found)
   }
 
   // ---- Pass 2 ----
@@ -176,9 +184,9 @@ extension Worker {
     for index in first..<end {
       let destination = unsafe burst.destinations[index]
       if destination == Burst.Destination.none { continue }
-      let list = unsafe lists + Int(destination)
+      let list = unsafe lists + Destination(word: destination).port
       if unsafe list.pointee.count == 0 {
-        unsafe receivers[touched] = destination
+        unsafe receivers[touched] = UInt16(truncatingIfNeeded: destination)
         touched &+= 1
       }
       unsafe list.pointee.count &+= 1
@@ -192,7 +200,7 @@ extension Worker {
     for index in first..<end {
       let destination = unsafe burst.destinations[index]
       if destination == Burst.Destination.none { continue }
-      let list = unsafe lists + Int(destination)
+      let list = unsafe lists + Destination(word: destination).port
       unsafe burst.order[Int(list.pointee.next)] = UInt16(truncatingIfNeeded: index)
       unsafe list.pointee.next &+= 1
     }

@@ -31,6 +31,8 @@ internal import Synchronization
     var port: UInt16
     /// Number of the queue pair.
     var pair: UInt16
+    /// Whose stations its frames come from and go to: a bridge domain or a VLAN.
+    var domain: UInt16 = 0
     /// What its frames may ask for.
     var offloads: Offloads
     /// Started but not enabled: frames are taken and dropped.

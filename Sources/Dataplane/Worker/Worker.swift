@@ -17,8 +17,8 @@ internal import Synchronization
   }
 
   let state: WorkerState
-  let table: MACTable
-  let hints: MACTable.Hints
+  let table: ForwardingTable
+  let hints: ForwardingTable.Hints
   let burst: Burst
   let tapBuffer: UnsafeMutableRawPointer
   let vectors: UnsafeMutablePointer<iovec>
@@ -47,18 +47,18 @@ internal import Synchronization
   let fences: Bool
 
   init(
-    state: WorkerState, table: MACTable, arena: Arena, notifier: Notifier, sharesQueues: Bool,
+    state: WorkerState, table: ForwardingTable, arena: Arena, notifier: Notifier, sharesQueues: Bool,
     fences: Bool
   ) throws {
     let burst = try Burst(arena: arena)
-    let hints = unsafe MACTable.Hints(try arena.allocate(bytes: MACTable.Hints.byteCount))
+    let hints = unsafe ForwardingTable.Hints(try arena.allocate(bytes: ForwardingTable.Hints.byteCount))
     let tapBuffer = unsafe try arena.allocate(bytes: TapQueue.bufferBytes)
     let vectors = unsafe try arena.allocate(
       bytes: TapQueue.vectorCapacity * MemoryLayout<iovec>.stride)
     let lists = unsafe try arena.allocate(
-      bytes: MACTable.maximumPorts * MemoryLayout<List>.stride)
+      bytes: ForwardingTable.maximumPorts * MemoryLayout<List>.stride)
     let receivers = unsafe try arena.allocate(bytes: Burst.size * 2)
-    let steering = try Steering(arena: arena, key: table.key)
+    let steering = try Steering(arena: arena, key: table.secret)
     let unannounced = unsafe try arena.allocate(
       bytes: Worker.unannouncedCapacity * MemoryLayout<VirtqueuePointer>.stride)
     let calls = unsafe try arena.allocate(bytes: Worker.callCapacity * MemoryLayout<CInt>.stride)
@@ -73,7 +73,7 @@ internal import Synchronization
     unsafe self.vectors = unsafe vectors.bindMemory(
       to: iovec.self, capacity: TapQueue.vectorCapacity)
     unsafe self.lists = unsafe lists.initializeMemory(
-      as: List.self, repeating: List(), count: MACTable.maximumPorts)
+      as: List.self, repeating: List(), count: ForwardingTable.maximumPorts)
     unsafe self.receivers = unsafe receivers.bindMemory(
       to: UInt16.self, capacity: Burst.size)
     unsafe self.unannounced = unsafe unannounced.bindMemory(

@@ -3,31 +3,57 @@ import Testing
 
 @testable import Dataplane
 
-extension MACTable {
-  /// What a worker does with an address that it has heard.
+extension ForwardingTable {
+  /// A table of memory from an arena, whose hash is the same in every run.
+  static func make(
+    _ arena: Arena, entries: Int, secret: UInt64 = 0x1234_5678_9ABC_DEF0
+  ) throws -> ForwardingTable {
+    let capacity = ForwardingTable.capacity(for: entries)
+    return ForwardingTable(
+      try arena.allocate(bytes: ForwardingTable.byteCount(capacity: capacity)),
+      capacity: capacity, secret: secret)
+  }
+
+  /// What a worker does with a key that it has heard.
+  @discardableResult
+  func learn(
+    _ key: ForwardingKey, _ destination: Destination, now: UInt64, _ hints: Hints,
+    _ roll: AddressRoll? = nil
+  ) -> Learned {
+    isCurrent(key, destination, now: now, hints)
+      ? .nothing : enter(key, destination, now: now, hints, roll)
+  }
+
+  /// The same of an address in domain 0, behind a port itself.
   @discardableResult
   func learn(
     _ mac: MACAddress, port: Int, now: UInt64, _ hints: Hints, _ roll: AddressRoll? = nil
   ) -> Learned {
-    isCurrent(mac, port: port, now: now, hints)
-      ? .nothing : enter(mac, port: port, now: now, hints, roll)
+    learn(ForwardingKey(mac), Destination(port: port), now: now, hints, roll)
+  }
+
+  /// The port of an address in domain 0, or -1.
+  func port(of mac: MACAddress, _ hints: Hints) -> Int {
+    let found = destination(of: ForwardingKey(mac), hints)
+    return found < 0 ? -1 : Destination(word: UInt32(found)).port
   }
 }
 
-@Suite struct MACTableTests {
+extension ForwardingTable.Hints {
+  static func make(_ arena: Arena) throws -> Self {
+    Self(try arena.allocate(bytes: byteCount))
+  }
+}
+
+@Suite struct ForwardingTableTests {
   private let arena = Arena(node: 0, allowHuge: false)
 
-  private let hints: MACTable.Hints
+  private let hints: ForwardingTable.Hints
 
-  init() throws {
-    hints = MACTable.Hints(try arena.allocate(bytes: MACTable.Hints.byteCount))
-  }
+  init() throws { hints = try .make(arena) }
 
-  private func table(_ entries: Int = 1024) throws -> MACTable {
-    let capacity = MACTable.capacity(for: entries)
-    return MACTable(
-      try arena.allocate(bytes: MACTable.byteCount(capacity: capacity)), capacity: capacity,
-      key: 0x1234_5678_9ABC_DEF0)
+  private func table(_ entries: Int = 1024) throws -> ForwardingTable {
+    try .make(arena, entries: entries)
   }
 
   private func mac(_ number: Int) -> MACAddress {
@@ -107,7 +133,7 @@ extension MACTable {
   @Test("A worker's hint never outlives what it points to: addresses that move, go and come back")
   func staleHints() throws {
     let table = try table(64)
-    let other = MACTable.Hints(try arena.allocate(bytes: MACTable.Hints.byteCount))
+    let other = try ForwardingTable.Hints.make(arena)
     _ = table.learn(mac(1), port: 1, now: 0, hints)
     #expect(table.port(of: mac(1), other) == 1)
     // Moved by one worker, seen by the other.
@@ -126,7 +152,7 @@ extension MACTable {
   func sameAddressTwice() throws {
     let table = try table(1024)
     let threads = try (0..<4).map { worker in
-      let hints = MACTable.Hints(try arena.allocate(bytes: MACTable.Hints.byteCount))
+      let hints = try ForwardingTable.Hints.make(arena)
       return try Linux.Thread(name: "learner") {
         for round in 0..<400 {
           for number in 0..<40 {

@@ -1,0 +1,16 @@
+/// Multiplication by a number that only this process knows: whoever can't foresee it can't choose what collides.
+enum KeyedHash {
+  /// A multiplier that depends on all of `key` but its highest bit, which is added before the multiplication.
+  ///
+  /// It is odd for every key. By an even number different words have the same product, and the lowest bits of all
+  /// products are zero: buckets would stay empty.
+  @inline(always)
+  static func multiplier(_ key: UInt64) -> UInt64 { 0x9E37_79B9_7F4A_7C15 ^ (key &<< 1) }
+
+  /// - Parameter multiplier: of the same key.
+  @inline(always)
+  static func hash(_ word: UInt64, _ key: UInt64, multiplier: UInt64) -> UInt64 {
+    let product = (word ^ key).multipliedFullWidth(by: multiplier)
+    return product.high ^ product.low
+  }
+}
