@@ -29,9 +29,44 @@ extension Dataplane {
   /// Stamps that `age` must be called for an address to be forgotten.
   public static let lifetime = Int(ForwardingTable.lifetime)
 
-  /// Forgets what was learned on a port. What was pinned for good stays.
-  public func flush(port: Int) {
-    _ = table.flush(port: port)
+  /// Forgets what was learned on a port.
+  ///
+  /// - Parameter ageless: what was pinned for good, too.
+  public func flush(port: Int, ageless: Bool = false) {
+    _ = table.flush(port: port, ageless: ageless)
+  }
+
+  /// Enters an address for a port, whatever frames have taught or will teach; the port's limit does not count it. It
+  /// goes with the port at the latest.
+  ///
+  /// - Parameters:
+  ///   - end: which of the ends behind the port; 0: the port itself.
+  ///   - ageless: until it is forgotten; else it ages when it is not heard.
+  ///   - locked: of one that ages: frames from elsewhere do not move it.
+  public func pin(
+    _ mac: MACAddress, domain: UInt16 = 0, port number: Int, end: UInt16 = 0,
+    ageless: Bool = true, locked: Bool = true
+  ) throws {
+    try state.withLock { state in
+      guard port(number, state) != nil else { throw DataplaneError("there is no port \(number)") }
+      do throws(ForwardingTable.PinFailure) {
+        try table.pin(
+          ForwardingKey(mac, domain: domain), Destination(port: number, end: end),
+          ageless: ageless, locked: locked)
+      } catch {
+        switch error {
+        case .notStation: throw DataplaneError("\(mac) is no station's address")
+        case .noRoom:
+          throw DataplaneError("there is no room for \(mac) beside addresses that stay for good")
+        }
+      }
+    }
+  }
+
+  /// Forgets one address, however it was entered. Returns whether it was known.
+  @discardableResult
+  public func forget(_ mac: MACAddress, domain: UInt16 = 0) -> Bool {
+    table.remove(ForwardingKey(mac, domain: domain))
   }
 
   /// Every address with its port's number and the `age` calls since it was last seen.

@@ -1,4 +1,5 @@
 import Linux
+import Synchronization
 import Testing
 
 @testable import Dataplane
@@ -166,6 +167,103 @@ extension ForwardingTable.Hints {
     let entries = table.entries()
     let slots = table.remove { _ in true }
     #expect(slots == entries.count)
+  }
+
+  @Test("A destination with an end comes back as it was entered, and counts for its port")
+  func ends() throws {
+    let table = try table()
+    let ends: [UInt16] = [0, 1, 0x1234, 0x8000, 0xFFFF]
+    for port in [0, 1, 513, 1023] {
+      for (index, end) in ends.enumerated() {
+        let key = ForwardingKey(mac(port << 8 | index))
+        let destination = Destination(port: port, end: end)
+        #expect(destination.port == port && destination.end == end)
+        #expect(table.learn(key, destination, now: 63, hints) == .learned)
+        #expect(table.learn(key, destination, now: 63, hints) == .nothing)
+        #expect(table.destination(of: key, hints) == Int(destination.word))
+      }
+      #expect(table.count(port: port) == ends.count)
+    }
+    let listed = table.entries().filter { $0.port == 513 }
+    #expect(Set(listed.map(\.destination.end)) == Set(ends))
+    // From end to end of one port it moves too, and is still one.
+    let key = ForwardingKey(mac(1 << 8))
+    #expect(table.learn(key, Destination(port: 1, end: 77), now: 0, hints) == .moved)
+    #expect(table.destination(of: key, hints) == 77 << 16 | 1)
+    #expect(table.count(port: 1) == ends.count)
+  }
+
+  @Test("One address in several domains is as many stations")
+  func domains() throws {
+    let table = try table(1 << 14)
+    let domains: [UInt16] = [0, 1, 2, 0x00FF, 0x0100, 0x8000, 0xFFFF]
+    for (port, domain) in domains.enumerated() {
+      let key = ForwardingKey(mac(1), domain: domain)
+      #expect(key.mac == mac(1) && key.domain == domain)
+      #expect(table.destination(of: key, hints) == -1)
+      #expect(table.learn(key, Destination(port: port), now: 0, hints) == .learned)
+    }
+    for (port, domain) in domains.enumerated() {
+      #expect(table.destination(of: ForwardingKey(mac(1), domain: domain), hints) == port)
+    }
+    #expect(table.destination(of: ForwardingKey(mac(1), domain: 3), hints) == -1)
+    // Nobody has the address 0, in whichever domain.
+    #expect(table.destination(of: ForwardingKey(MACAddress(word: 0), domain: 1), hints) == -1)
+    #expect(table.flush(domain: 2) == 1 && table.flush(domain: 2) == 0)
+    #expect(table.entries().count == domains.count - 1)
+  }
+
+  @Test("Counts of entries are what there is, whatever has happened to them")
+  func counts() throws {
+    let table = try table(64)
+    var random = SplitMix(state: 7)
+    for round in 0..<3000 {
+      let number = Int(random.next() % 200)
+      table.learn(mac(number), port: Int(random.next() % 5), now: table.now, hints)
+      switch random.next() % 64 {
+      case 0: _ = table.age()
+      case 1: _ = table.flush(port: Int(random.next() % 5))
+      case 2: table.remove(ForwardingKey(mac(number)))
+      default: break
+      }
+      let entries = table.entries()
+      for port in 0..<5 {
+        #expect(table.count(port: port) == entries.count { $0.port == port }, "round \(round)")
+      }
+    }
+  }
+
+  @Test("A reader never sees one entry's key with another one's destination")
+  func wholeSlots() throws {
+    let table = try table(16)
+    let keys = (0..<2).map { ForwardingKey(mac($0)) }
+    let entries = (0..<2).map { number in
+      ForwardingTable.Entry(
+        keys[number], Destination(port: number + 1, end: UInt16(number + 1) * 100), stamp: 0)
+    }
+    // A slot that the first key may lie in, and is looked for by its hint.
+    let slot = table.slot(0, table.hash(keys[0]))
+    let stop = Atomic<Bool>(false)
+    let writers = try (0..<2).map { number in
+      try Linux.Thread(name: "writer") {
+        while !stop.load(ordering: .relaxed) {
+          _ = table.exchange(slot, table.load(slot), entries[number])
+        }
+      }
+    }
+    var seen: Set<Int> = []
+    hints.set(table.hash(keys[0]), slot: slot)
+    for _ in 0..<400_000 {
+      let entry = table.load(slot)
+      if entry.isEmpty { continue }
+      let number = entry.key == keys[0] ? 0 : 1
+      if entry.destination != entries[number].destination { seen.insert(-2) }
+      seen.insert(table.destination(of: keys[0], hints))
+    }
+    stop.store(true, ordering: .relaxed)
+    for writer in writers { writer.join() }
+    #expect(seen.subtracting([-1, Int(entries[0].destination.word)]).isEmpty, "\(seen)")
+    #expect(table.count(port: 1) + table.count(port: 2) == 1)
   }
 
   @Test func addressesReadAsTheyAreWritten() {

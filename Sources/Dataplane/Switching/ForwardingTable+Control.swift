@@ -21,7 +21,7 @@ extension ForwardingTable {
     let entry = Entry(key, destination, stamp: now, ageless: ageless, locked: locked)
     while true {
       var slot = find(key, hash)
-      if slot < 0 { slot = try place(for: entry, hash) }
+      if slot < 0 { slot = try spare(for: entry, hash) }
       let old = load(slot)
       // Somebody else may have taken the slot, or refreshed what is in it: then all is looked at anew.
       if !old.isAgeless || old.key == key, exchange(slot, old, entry) {
@@ -32,8 +32,9 @@ extension ForwardingTable {
   }
 
   /// An empty slot, or that of the entry that can be spared best: longest unseen, of the port that has most.
-  private func place(for entry: Entry, _ hash: UInt64) throws(PinFailure) -> Int {
-    var found = -1
+  private func spare(for entry: Entry, _ hash: UInt64) throws(PinFailure) -> Int {
+    var found = vacancy(hash)
+    if found >= 0 { return found }
     var greatest: (count: Int, age: UInt64) = (0, 0)
     for index in 0..<(2 * ForwardingTable.bucketSize) {
       let slot = slot(index, hash)
@@ -89,8 +90,13 @@ extension ForwardingTable {
   func remove(where condition: (Entry) -> Bool) -> Int {
     var removed = 0
     for slot in 0..<capacity {
-      let entry = load(slot)
-      if !entry.isEmpty, condition(entry), exchange(slot, entry, .empty) { removed += 1 }
+      // An entry that was refreshed at this moment is looked at once more.
+      while case let entry = load(slot), !entry.isEmpty, condition(entry) {
+        if exchange(slot, entry, .empty) {
+          removed += 1
+          break
+        }
+      }
     }
     return removed
   }

@@ -117,6 +117,8 @@ extension ForwardingTable {
   /// So an entry that takes another port's place leaves that port at least one. Ports that work together can fill the
   /// table, but none of them can send a port's only address away, whatever they do and however silent it is.
   private func room(_ hash: UInt64, _ entry: Entry) -> Room {
+    let vacant = vacancy(hash)
+    if vacant >= 0, case let old = load(vacant), old.isEmpty { return Room(slot: vacant, old: old) }
     var others = Room(slot: -1, old: .empty)
     var own = Room(slot: -1, old: .empty)
     var most = 0
@@ -125,8 +127,7 @@ extension ForwardingTable {
     for index in 0..<(2 * ForwardingTable.bucketSize) {
       let slot = slot(index, hash)
       let candidate = load(slot)
-      if candidate.isEmpty { return Room(slot: slot, old: candidate) }
-      if candidate.isAgeless { continue }
+      if candidate.isEmpty || candidate.isAgeless { continue }
       let age = (entry.stamp &- candidate.stamp) & 63
       if candidate.port == entry.port {
         if own.slot >= 0, age <= ownAge { continue }

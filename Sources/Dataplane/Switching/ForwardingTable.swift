@@ -161,9 +161,10 @@ internal import Synchronization
   @inline(always)
   private func buckets(_ hash: UInt64) -> (Int, Int) {
     let mask = capacity &- ForwardingTable.bucketSize
+    let spread = KeyedHash.spread(hash)
     return (
-      Int(truncatingIfNeeded: hash &<< 3) & mask,
-      Int(truncatingIfNeeded: (hash &>> 32) &<< 3) & mask
+      Int(truncatingIfNeeded: spread &<< 3) & mask,
+      Int(truncatingIfNeeded: (spread &>> 32) &<< 3) & mask
     )
   }
 
@@ -191,6 +192,26 @@ internal import Synchronization
       slot &+= 1
     }
     return -1
+  }
+
+  /// An empty slot for a key, in that of its buckets that has more of them: so both stay as full as they can. -1:
+  /// there is none.
+  @inline(always)
+  func vacancy(_ hash: UInt64) -> Int {
+    let (first, second) = buckets(hash)
+    let one = vacancy(in: first)
+    let other = vacancy(in: second)
+    return one.count >= other.count ? one.slot : other.slot
+  }
+
+  @inline(always)
+  private func vacancy(in bucket: Int) -> (slot: Int, count: Int) {
+    var found = (slot: -1, count: 0)
+    for slot in bucket..<(bucket &+ ForwardingTable.bucketSize)
+    where key(at: slot &* ForwardingTable.slotSize) == 0 {
+      found = (slot, found.count &+ 1)
+    }
+    return found
   }
 
   // ---- Slots ----

@@ -47,11 +47,13 @@ internal import Synchronization
   let fences: Bool
 
   init(
-    state: WorkerState, table: ForwardingTable, arena: Arena, notifier: Notifier, sharesQueues: Bool,
+    state: WorkerState, table: ForwardingTable, arena: Arena, notifier: Notifier,
+    sharesQueues: Bool,
     fences: Bool
   ) throws {
     let burst = try Burst(arena: arena)
-    let hints = unsafe ForwardingTable.Hints(try arena.allocate(bytes: ForwardingTable.Hints.byteCount))
+    let hints = unsafe ForwardingTable.Hints(
+      try arena.allocate(bytes: ForwardingTable.Hints.byteCount))
     let tapBuffer = unsafe try arena.allocate(bytes: TapQueue.bufferBytes)
     let vectors = unsafe try arena.allocate(
       bytes: TapQueue.vectorCapacity * MemoryLayout<iovec>.stride)

@@ -28,7 +28,8 @@ internal import Synchronization
   private var thread: Linux.Thread?
 
   init(
-    _ placement: Placement, table: ForwardingTable, sharesQueues: Bool, fences: Bool, allowHuge: Bool
+    _ placement: Placement, table: ForwardingTable, sharesQueues: Bool, fences: Bool,
+    allowHuge: Bool
   ) throws {
     self.placement = placement
     let arena = Arena(node: placement.node, allowHuge: allowHuge)
