@@ -25,7 +25,7 @@ struct ConfigurationReader {
       configuration.workers.poll = choice(workers, "poll") ?? .adaptive
     }
     if let table = section(top, "mac-table", ["entries", "age", "per-port"]) {
-      // Up to 16 Mi addresses: the table takes 8 bytes for each.
+      // Up to 16 Mi addresses: the table takes 16 bytes for each.
       if let entries = integer(table, "entries", in: 16...(1 << 24)) {
         configuration.macTable.entries = entries
       }

@@ -57,7 +57,7 @@ struct Metrics {
       ("moved", "Addresses that changed their port.", table.moved),
       ("limited", "Addresses that went because their port had its limit.", table.limited),
       (
-        "evicted", "Addresses that went because the table had no room for a newer one.",
+        "evicted", "Addresses that went, or were not learned, because the table had no room.",
         table.evicted
       ),
       (
@@ -102,7 +102,7 @@ struct Metrics {
       ("learned", "Addresses of the port that were not known.", \.learned),
       ("moved", "Addresses of the port that were known on another.", \.moved),
       ("limited", "Addresses of the port that went because it had its limit.", \.limited),
-      ("evicted", "Addresses of any port that went to make room for this one's.", \.evicted),
+      ("evicted", "Addresses that went for the port's, or of it that found no room.", \.evicted),
       (
         "deferred", "Frames whose source address was not looked at, as too many before were new.",
         \.deferred

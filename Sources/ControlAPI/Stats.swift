@@ -55,7 +55,8 @@ public struct LearningCounters: Codable, Sendable, Equatable {
   public var moved: UInt64
   /// Addresses that went because the port had its limit, and one came.
   public var limited: UInt64
-  /// Addresses, of any port, that went because the table had no room for one of these.
+  /// Addresses, of any port, that went because the table had no room for one of these; and these that were not learned,
+  /// as no port had so many that it was to lose one.
   public var evicted: UInt64
   /// Frames whose source addresses were not looked at, as too many before them were new; they went their way.
   public var deferred: UInt64
@@ -82,7 +83,7 @@ public struct MACTableStats: Codable, Sendable, Equatable {
   public var moved: UInt64
   /// Addresses that went because their port had its limit.
   public var limited: UInt64
-  /// Addresses that went because the table had no room for a newer one.
+  /// Addresses that went because the table had no room for a newer one, and such newer ones that were not learned.
   public var evicted: UInt64
   /// Frames whose source addresses were not looked at, as too many before them were new.
   public var deferred: UInt64

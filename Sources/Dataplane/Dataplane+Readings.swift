@@ -9,11 +9,12 @@ extension Dataplane {
     guard mac.isValidSource else { return }
     state.withLock { state in
       guard let port = port(number, state) else { return }
-      let learned = table.enter(mac, port: number, now: table.now, nil, port.state.roll)
+      let learned = table.enter(
+        ForwardingKey(mac), Destination(port: number), now: table.now, nil, port.state.roll)
       if learned.has(.learned) { port.learned.learned += 1 }
       if learned.has(.moved) { port.learned.moved += 1 }
       if learned.has(.limited) { port.learned.limited += 1 }
-      if learned.has(.evicted) { port.learned.evicted += 1 }
+      if learned.has(.evicted | .crowded) { port.learned.evicted += 1 }
     }
   }
 
@@ -26,15 +27,57 @@ extension Dataplane {
   }
 
   /// Stamps that `age` must be called for an address to be forgotten.
-  public static let lifetime = Int(MACTable.lifetime)
+  public static let lifetime = Int(ForwardingTable.lifetime)
 
   /// Forgets what was learned on a port.
-  public func flush(port: Int) {
-    _ = table.flush(port: port)
+  ///
+  /// - Parameter ageless: what was pinned for good, too.
+  public func flush(port: Int, ageless: Bool = false) {
+    _ = table.flush(port: port, ageless: ageless)
+  }
+
+  /// Enters an address for a port, whatever frames have taught or will teach; the port's limit does not count it. It
+  /// goes with the port at the latest.
+  ///
+  /// - Parameters:
+  ///   - end: which of the ends behind the port; 0: the port itself.
+  ///   - ageless: until it is forgotten; else it ages when it is not heard.
+  ///   - locked: of one that ages: frames from elsewhere do not move it.
+  public func pin(
+    _ mac: MACAddress, domain: UInt16 = 0, port number: Int, end: UInt16 = 0,
+    ageless: Bool = true, locked: Bool = true
+  ) throws {
+    try state.withLock { state in
+      guard port(number, state) != nil else { throw DataplaneError("there is no port \(number)") }
+      do throws(ForwardingTable.PinFailure) {
+        try table.pin(
+          ForwardingKey(mac, domain: domain), Destination(port: number, end: end),
+          ageless: ageless, locked: locked)
+      } catch {
+        switch error {
+        case .notStation: throw DataplaneError("\(mac) is no station's address")
+        case .noRoom:
+          throw DataplaneError("there is no room for \(mac) beside addresses that stay for good")
+        }
+      }
+    }
+  }
+
+  /// Forgets one address, however it was entered. Returns whether it was known.
+  @discardableResult
+  public func forget(_ mac: MACAddress, domain: UInt16 = 0) -> Bool {
+    table.remove(ForwardingKey(mac, domain: domain))
   }
 
   /// Every address with its port's number and the `age` calls since it was last seen.
-  public func addresses() -> [(mac: MACAddress, port: Int, age: Int)] { table.entries() }
+  public func addresses() -> [(mac: MACAddress, port: Int, age: Int)] {
+    table.entries().map { ($0.mac, $0.port, $0.age) }
+  }
+
+  /// How many addresses lead to a port.
+  public func addressCount(port number: Int) -> Int {
+    (0..<Dataplane.maximumPorts).contains(number) ? table.count(port: number) : 0
+  }
 
   public var addressCounts: AddressCounts {
     state.withLock { state in

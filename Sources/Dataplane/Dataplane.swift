@@ -46,11 +46,11 @@ internal import Linux
   }
 
   /// Most ports at a time.
-  public static let maximumPorts = MACTable.maximumPorts
+  public static let maximumPorts = ForwardingTable.maximumPorts
 
   let workers: [WorkerThread]
   let ports: Ports
-  let table: MACTable
+  let table: ForwardingTable
   /// The memory of the MAC table, of ports and of queues.
   let arena: Arena
   let state: Lock<State>
@@ -79,10 +79,10 @@ internal import Linux
     precondition(!configuration.workers.isEmpty)
     arena = Arena(
       node: configuration.workers[0].node, allowHuge: configuration.hugepages)
-    let capacity = MACTable.capacity(for: configuration.macEntries)
-    table = unsafe MACTable(
-      try arena.allocate(bytes: MACTable.byteCount(capacity: capacity)), capacity: capacity,
-      key: configuration.threads ? UInt64.random(in: .min ... .max) : 1)
+    let capacity = ForwardingTable.capacity(for: configuration.macEntries)
+    table = unsafe ForwardingTable(
+      try arena.allocate(bytes: ForwardingTable.byteCount(capacity: capacity)), capacity: capacity,
+      secret: configuration.threads ? UInt64.random(in: .min ... .max) : 1)
     ports = unsafe Ports(try arena.allocate(bytes: Ports.byteCount))
     let (ports, table) = (ports, table)
     let count = configuration.workers.count
@@ -142,7 +142,7 @@ internal import Linux
     guard let pairs = state.withLock({ port(number, $0)?.pairs }) else { return }
     _ = stopQueues(Array(0..<(2 * pairs)), of: number)
     // Only now can no worker learn on it any more; the number may be given to another port.
-    _ = table.flush(port: number)
+    _ = table.flush(port: number, ageless: true)
     state.withLock { state in
       guard let port = port(number, state) else { return }
       state.ports[number] = nil

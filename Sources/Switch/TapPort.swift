@@ -130,8 +130,8 @@ extension Switch {
     }
   }
 
-  /// Addresses learned, by port number: one pass over the table for a reading of all ports.
+  /// Addresses learned, by port number.
   var addressCounts: [Int: Int] {
-    dataplane.addresses().reduce(into: [:]) { $0[$1.port, default: 0] += 1 }
+    allPorts.reduce(into: [:]) { $0[$1.number] = dataplane.addressCount(port: $1.number) }
   }
 }

@@ -36,7 +36,7 @@ extension MetricsTests {
     # HELP swivel_mac_table_limited_total Addresses that went because their port had its limit.
     # TYPE swivel_mac_table_limited_total counter
     swivel_mac_table_limited_total 6
-    # HELP swivel_mac_table_evicted_total Addresses that went because the table had no room for a newer one.
+    # HELP swivel_mac_table_evicted_total Addresses that went, or were not learned, because the table had no room.
     # TYPE swivel_mac_table_evicted_total counter
     swivel_mac_table_evicted_total 0
     # HELP swivel_mac_table_deferred_total Frames whose source address was not looked at, as too many before were new.
@@ -86,7 +86,7 @@ extension MetricsTests {
     swivel_port_macs_limited_total{port="vm1"} 3
     swivel_port_macs_limited_total{port="uplink"} 0
     swivel_port_macs_limited_total{port="vm2"} 0
-    # HELP swivel_port_macs_evicted_total Addresses of any port that went to make room for this one's.
+    # HELP swivel_port_macs_evicted_total Addresses that went for the port's, or of it that found no room.
     # TYPE swivel_port_macs_evicted_total counter
     swivel_port_macs_evicted_total{port="vm1"} 2
     swivel_port_macs_evicted_total{port="uplink"} 0

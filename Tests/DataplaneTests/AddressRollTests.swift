@@ -7,15 +7,12 @@ import Testing
 /// A port has no more addresses than it may have, whoever enters them.
 @Suite struct AddressRollTests {
   private let arena = Arena(node: 0, allowHuge: false)
-  private let hints: MACTable.Hints
-  private let table: MACTable
+  private let hints: ForwardingTable.Hints
+  private let table: ForwardingTable
 
   init() throws {
-    hints = MACTable.Hints(try arena.allocate(bytes: MACTable.Hints.byteCount))
-    let capacity = MACTable.capacity(for: 1024)
-    table = MACTable(
-      try arena.allocate(bytes: MACTable.byteCount(capacity: capacity)), capacity: capacity,
-      key: 0x1234_5678_9ABC_DEF0)
+    hints = try .make(arena)
+    table = try .make(arena, entries: 1024)
   }
 
   private func roll(_ limit: Int) throws -> AddressRoll {
@@ -70,6 +67,28 @@ import Testing
     #expect(known(0..<16, port: 1) == [6, 7, 10, 11, 12, 13, 14, 15])
   }
 
+  @Test("One address in two domains is two entries, and who came first goes first")
+  func domains() throws {
+    let roll = try roll(4)
+    let keys = (0..<8).map { ForwardingKey(mac(1), domain: UInt16($0)) }
+    for (number, key) in keys.enumerated() {
+      let learned = table.learn(key, Destination(port: 3), now: 0, hints, roll)
+      #expect(learned == (number < 4 ? .learned : .learned | .limited))
+      let known = keys.indices.filter { table.destination(of: keys[$0], hints) == 3 }
+      #expect(known == Array(max(0, number - 3)...number))
+    }
+  }
+
+  @Test("A word names a key by its slot and 40 bits of its hash")
+  func names() {
+    let keys = [0, 1, 0x8000].map { ForwardingKey(mac(1), domain: $0) }
+    for key in keys {
+      let name = AddressRoll.name(AddressRoll.maximumSlots - 1, table.hash(key))
+      #expect(AddressRoll.slot(name) == AddressRoll.maximumSlots - 1)
+      #expect(keys.filter { AddressRoll.names(name, table.hash($0)) } == [key])
+    }
+  }
+
   @Test("Places of addresses that were forgotten are free")
   func forgotten() throws {
     let roll = try roll(8)
@@ -103,7 +122,7 @@ import Testing
     let table = table
     let moved = Atomic<Int>(0)
     let threads = try (0..<4).map { worker in
-      let hints = MACTable.Hints(try arena.allocate(bytes: MACTable.Hints.byteCount))
+      let hints = try ForwardingTable.Hints.make(arena)
       return try Linux.Thread(name: "learner") {
         var random = UInt64(worker + 1)
         for round in 0..<8000 {

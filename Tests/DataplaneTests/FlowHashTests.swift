@@ -193,4 +193,17 @@ import Testing
     }
     #expect(counts.allSatisfy { (75...175).contains($0) }, "\(counts)")
   }
+
+  @Test("Flows differ and spread with every key", arguments: KeyedHashTests.secrets)
+  func keys(_ key: UInt64) {
+    var counts = [Int](repeating: 0, count: 8)
+    var words: Set<UInt32> = []
+    for port in 0..<1000 {
+      let word = FlowHash(UInt64(1 << 16 | port), 2 << 16 | 443, kind: 6, key: key).word
+      counts[Int(word.multipliedFullWidth(by: 8).high)] += 1
+      words.insert(word)
+    }
+    #expect(words.count > 995)
+    #expect(counts.allSatisfy { (60...200).contains($0) }, "\(counts)")
+  }
 }

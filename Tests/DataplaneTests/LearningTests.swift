@@ -89,4 +89,61 @@ import Testing
     bed.plane.learn(MACAddress([2, 9, 0, 0, 0, 1]), port: bed.ports[0])
     #expect(bed.plane.addresses().isEmpty)
   }
+
+  @Test(
+    "What control has pinned stays where it is, and who claims it is bounded like who invents addresses"
+  )
+  func pinned() throws {
+    let bed = try Bed(limit: 4)
+    defer { bed.plane.stop() }
+    for station in 0..<64 {
+      try bed.plane.pin(MACAddress([2, 0, 0, 0, 0, UInt8(station)]), port: bed.ports[1])
+    }
+    // 64 at once, then one a burst, like new ones; but nothing is learned.
+    #expect(bed.send(0..<64) == LearningCounts())
+    #expect(bed.send(0..<64) == LearningCounts(deferred: 63))
+    #expect(bed.plane.addresses().allSatisfy { $0.port == bed.ports[1] && $0.age == 0 })
+    #expect(bed.plane.addressCount(port: bed.ports[0]) == 0)
+    #expect(bed.plane.addressCount(port: bed.ports[1]) == 64)
+    // Their own port's frames are nothing new.
+    for _ in 0..<3 { #expect(bed.send(0..<64, port: 1) == LearningCounts()) }
+    bed.plane.flush(port: bed.ports[1])
+    #expect(bed.plane.addressCount(port: bed.ports[1]) == 64)
+    #expect(bed.plane.forget(MACAddress([2, 0, 0, 0, 0, 0])))
+    #expect(!bed.plane.forget(MACAddress([2, 0, 0, 0, 0, 0])))
+    #expect(bed.send(0..<1) == LearningCounts(learned: 1))
+    #expect(throws: DataplaneError.self) {
+      try bed.plane.pin(MACAddress([3, 0, 0, 0, 0, 0]), port: bed.ports[0])
+    }
+    #expect(throws: DataplaneError.self) {
+      try bed.plane.pin(MACAddress([2, 0, 0, 0, 0, 0]), port: 500)
+    }
+    // They go with their port.
+    bed.plane.removePort(bed.ports[1])
+    #expect(bed.plane.addresses().map(\.port) == [bed.ports[0]])
+    #expect(bed.plane.addressCount(port: bed.ports[1]) == 0)
+  }
+
+  @Test("Frames of a source belong to its domain: their stations are not those of another one")
+  func domains() throws {
+    let bed = try Bed(limit: nil)
+    defer { bed.plane.stop() }
+    let other = MACAddress([2, 0, 0, 0, 0, 2])
+    bed.plane.learn(other, port: bed.ports[0])
+    // To a station of its own port.
+    #expect(bed.send(1..<2) == LearningCounts(learned: 1))
+    func drops() -> CounterSample? { bed.plane.counters(port: bed.ports[0], queue: 1) }
+    #expect(drops()?.drops[.hairpin] == 1)
+    bed.plane.change(bed.ports[0]) { port, _, made in
+      port?.domain = 7
+      made.workers = [0]
+    }
+    for _ in 0..<2 { _ = bed.send(1..<2) }
+    #expect(drops()?.drops[.hairpin] == 1)
+    // There is no other port in its place to flood them to.
+    #expect(drops()?.drops[.noDestination] == 2)
+    let known = bed.plane.table.entries().filter { $0.mac == MACAddress([2, 0, 0, 0, 0, 1]) }
+    #expect(Set(known.map(\.domain)) == [0, 7])
+    #expect(bed.plane.forget(MACAddress([2, 0, 0, 0, 0, 1]), domain: 7))
+  }
 }

@@ -8,9 +8,7 @@ import Testing
 @Suite struct QuiescenceTests {
   private func worker(_ poll: PollMode = .busy) throws -> WorkerThread {
     let arena = Arena(node: 0, allowHuge: false)
-    let capacity = MACTable.capacity(for: 64)
-    let table = MACTable(
-      try arena.allocate(bytes: MACTable.byteCount(capacity: capacity)), capacity: capacity, key: 1)
+    let table = try ForwardingTable.make(arena, entries: 64, secret: 1)
     // The table's memory must outlive the worker; a test may leave it.
     _ = Unmanaged.passRetained(arena)
     return try WorkerThread(

@@ -2,8 +2,8 @@ internal import Synchronization
 
 /// The addresses of one port in the order in which they came: what keeps it from having more than its limit.
 ///
-/// Theory of operation. As many words as the port may have addresses. Each names a slot of the MAC table and the
-/// address that was put there; when another address or port has the slot by now, or none, the word is void. Whoever
+/// Theory of operation. As many words as the port may have addresses. Each names a slot of the forwarding table and the
+/// key that was put there; when another key or port has the slot by now, or none, the word is void. Whoever
 /// enters an address on the port takes the next place whose word is void, and looks at `window` of them; if each
 /// names an entry still, the one longest unseen goes, and of several the one that came first. So an address that
 /// speaks outlives those that were heard once, a flood of new ones displaces itself, and the memory never changes.
@@ -40,11 +40,15 @@ internal import Synchronization
 
   var address: UnsafeMutableRawPointer { unsafe UnsafeMutableRawPointer(turn) }
 
-  // ---- Words: the last 40 bits of the address, and the slot ----
+  // ---- Words: 40 bits of the key's hash, and the slot ----
 
+  // The hash stands for the whole key, as one address may be in the table once for each domain. Should two keys that
+  // come to one slot agree in all 40 bits, a word that is void names the second of them, and that one may go early.
+
+  /// - Parameter hash: of the key that was put into the slot.
   @inline(always)
-  static func name(_ slot: Int, _ mac: MACAddress) -> UInt64 {
-    (mac.word &>> 8) &<< slotBits | UInt64(truncatingIfNeeded: slot)
+  static func name(_ slot: Int, _ hash: UInt64) -> UInt64 {
+    (hash &>> slotBits) &<< slotBits | UInt64(truncatingIfNeeded: slot)
   }
 
   @inline(always)
@@ -53,8 +57,8 @@ internal import Synchronization
   }
 
   @inline(always)
-  static func names(_ name: UInt64, _ mac: MACAddress) -> Bool {
-    name &>> slotBits == mac.word &>> 8
+  static func names(_ name: UInt64, _ hash: UInt64) -> Bool {
+    name &>> slotBits == hash &>> slotBits
   }
 
   // ---- Places ----

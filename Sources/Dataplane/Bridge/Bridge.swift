@@ -7,7 +7,7 @@ internal import Synchronization
 ///
 /// Here lives everything between taking a burst and giving it away. A queue has made frames of what it found (`Burst`);
 /// their headers are loaded once and judged (`Burst+Judge`, `Burst+Offloads`), their sources learned and their
-/// destinations looked up (`MACTable`), and what is left of them is delivered. On its way out a frame may get another beginning
+/// destinations looked up (`ForwardingTable`), and what is left of them is delivered. On its way out a frame may get another beginning
 /// (`Front`), be cut into segments (`Segmenter`), or be dealt to one of several receiveqs by its flow (`Steering`).
 /// Nothing here knows what kind of queue a frame came from or goes to. All of it is one worker's for the length of a
 /// turn, but for the tables, which workers share without locks.
@@ -41,12 +41,15 @@ extension Worker {
       counters.drop(.invalidSource, count)
       return
     }
-    if unsafe !learn(header.source, port: port, now: table.now, source) {
+    let domain = unsafe source.pointee.domain
+    let from = ForwardingKey(header.source, domain: domain)
+    if unsafe !learn(from, Destination(port: port), now: table.now, source) {
       counters.add(.deferred, count)
     }
-    let result = look(up: header.destination, from: port)
+    let to = ForwardingKey(header.destination, domain: domain)
+    let result = look(up: to, from: port)
     if result < Verdict.least {
-      unsafe deliver(source, to: Int(result), burst.natural, count)
+      unsafe deliver(source, to: Destination(word: result).port, burst.natural, count)
     } else if result == Burst.Destination.flood {
       unsafe flood(source, 0, count)
     } else {
@@ -90,14 +93,16 @@ extension Worker {
   ) -> Int? {
     let counters = unsafe source.pointee.counters
     let port = Int(unsafe source.pointee.port)
+    let domain = unsafe source.pointee.domain
+    let here = Destination(port: port)
     let headers = unsafe burst.headers
     let destinations = unsafe burst.destinations
     // What the frame before was found to be need not be looked up again. The memory of it lasts one burst, in
     // which an address can only move here: that of a destination looked up before it is heard is looked up anew.
     var lastSource = UInt64.max
     var lastDestination = UInt64.max
-    var lastResult: UInt16 = 0
-    var common: UInt16 = Burst.Destination.none
+    var lastResult: UInt32 = 0
+    var common: UInt32 = Burst.Destination.none
     var alike = gathered.dropped == 0
     let now = table.now
     // Frames whose sources may be learned: a burst may bring so many new ones.
@@ -108,24 +113,25 @@ extension Worker {
         continue
       }
       let header = unsafe headers[index]
-      let from = header.source
+      let from = ForwardingKey(header.source, domain: domain)
       if from.word != lastSource {
-        if !from.isValidSource {
+        if !header.source.isValidSource {
           counters.drop(.invalidSource)
           unsafe destinations[index] = Burst.Destination.none
           alike = false
           continue
         }
-        if index < heard, unsafe !learn(from, port: port, now: now, source) { heard = index }
+        if index < heard, unsafe !learn(from, here, now: now, source) { heard = index }
         lastSource = from.word
         if from.word == lastDestination { lastDestination = .max }
       }
-      let to = header.destination
+      let to = ForwardingKey(header.destination, domain: domain)
       if to.word != lastDestination {
         lastDestination = to.word
         lastResult = look(up: to, from: port)
-        if index == 0 { common = lastResult }
-        if lastResult != common { alike = false }
+        if lastResult != common {
+          if index > 0 { alike = false } else { common = lastResult }
+        }
       }
       var result = lastResult
       if result >= Verdict.least {
@@ -138,7 +144,7 @@ extension Worker {
       unsafe destinations[index] = result
     }
     if heard < gathered.frames { counters.add(.deferred, gathered.frames &- heard) }
-    return alike ? Int(common) : nil
+    return alike ? Destination(word: common).port : nil
   }
 
   /// What `look` says of a frame that goes nowhere: values beside the two of `Burst.Destination`.
@@ -146,10 +152,10 @@ extension Worker {
     static let reserved = Burst.Destination.flood - 1
     static let hairpin = Burst.Destination.flood - 2
     static let down = Burst.Destination.flood - 3
-    /// No port has this number or a greater one.
+    /// No destination has this word or a greater one.
     static let least = down
 
-    static func reason(_ result: UInt16) -> DropReason {
+    static func reason(_ result: UInt32) -> DropReason {
       switch result {
       case reserved: .reservedMulticast
       case hairpin: .hairpin
@@ -159,16 +165,17 @@ extension Worker {
   }
 
   @inline(always)
-  private func look(up mac: MACAddress, from port: Int) -> UInt16 {
-    // No station has the address 0, which the table's empty slots hold.
-    if mac.isGroup || mac.word == 0 {
-      return mac.isReserved ? Verdict.reserved : Burst.Destination.flood
+  private func look(up key: ForwardingKey, from port: Int) -> UInt32 {
+    // No station has the address 0, which the table's empty slots hold in domain 0.
+    if key.mac.isGroup || key == .none {
+      return key.mac.isReserved ? Verdict.reserved : Burst.Destination.flood
     }
-    let found = table.port(of: mac, hints)
+    let found = table.destination(of: key, hints)
     if found < 0 { return Burst.Destination.flood }
-    if found == port { return Verdict.hairpin }
-    if unsafe ports.output(found) == nil { return Verdict.down }
-    return UInt16(truncatingIfNeeded: found)
+    let output = found & (Ports.maximum &- 1)
+    if output == port { return Verdict.hairpin }
+    if unsafe ports.output(output) == nil { return Verdict.down }
+    return UInt32(truncatingIfNeeded: found)
   }
 
   // ---- Pass 2 ----
@@ -181,9 +188,9 @@ extension Worker {
     for index in first..<end {
       let destination = unsafe burst.destinations[index]
       if destination == Burst.Destination.none { continue }
-      let list = unsafe lists + Int(destination)
+      let list = unsafe lists + Destination(word: destination).port
       if unsafe list.pointee.count == 0 {
-        unsafe receivers[touched] = destination
+        unsafe receivers[touched] = UInt16(truncatingIfNeeded: destination)
         touched &+= 1
       }
       unsafe list.pointee.count &+= 1
@@ -197,7 +204,7 @@ extension Worker {
     for index in first..<end {
       let destination = unsafe burst.destinations[index]
       if destination == Burst.Destination.none { continue }
-      let list = unsafe lists + Int(destination)
+      let list = unsafe lists + Destination(word: destination).port
       unsafe burst.order[Int(list.pointee.next)] = UInt16(truncatingIfNeeded: index)
       unsafe list.pointee.next &+= 1
     }

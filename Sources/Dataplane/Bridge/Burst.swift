@@ -53,8 +53,8 @@ internal import CVector
   let netHeaders: UnsafeMutablePointer<UInt64>
   /// What belongs to frames that a plain copy is not enough for.
   let special: Special
-  /// A port's number, or one of `Destination`.
-  let destinations: UnsafeMutablePointer<UInt16>
+  /// The word of a destination in the forwarding table, or one of `Destination`.
+  let destinations: UnsafeMutablePointer<UInt32>
   /// Where a frame's pieces are, if it is in pieces.
   let extents: UnsafeMutablePointer<Extent>
 
@@ -75,12 +75,12 @@ internal import CVector
   let chains: UnsafeMutablePointer<TakenChain>
   static let chainCapacity = 1024
 
-  /// Values of `destinations` that are no port.
+  /// Values of `destinations` that lead to no port: in their low half no port has its number.
   enum Destination {
     /// The frame is dropped already, and counted.
-    static let none: UInt16 = 0xFFFF
+    static let none: UInt32 = 0xFFFF_FFFF
     /// The frame goes to every port but the one it came from.
-    static let flood: UInt16 = 0xFFFE
+    static let flood: UInt32 = 0xFFFF_FFFE
   }
 
   /// The first of a frame's pieces in the table, and their number.

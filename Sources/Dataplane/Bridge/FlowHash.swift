@@ -18,7 +18,7 @@ struct FlowHash: Equatable {
     // The lesser end first: which of them sends is no matter.
     let first = (min(one, other) ^ key).multipliedFullWidth(by: 0x9E37_79B9_7F4A_7C15)
     let second = (max(one, other) ^ first.high ^ first.low &+ UInt64(kind))
-      .multipliedFullWidth(by: 0x9E37_79B9_7F4A_7C15 ^ (key | 1))
+      .multipliedFullWidth(by: KeyedHash.multiplier(key))
     let sum = second.high ^ second.low
     word = UInt32(truncatingIfNeeded: sum ^ sum &>> 32)
   }

@@ -29,7 +29,8 @@ public struct LearningCounts: Sendable, Equatable {
   public var moved: UInt64 = 0
   /// Addresses that went because their port had its limit, and one came.
   public var limited: UInt64 = 0
-  /// Addresses, of any port, that went because the table had no room for one of these.
+  /// Addresses, of any port, that went because the table had no room for one of these; and these that were not learned,
+  /// as no port had so many that it was to lose one.
   public var evicted: UInt64 = 0
   /// Frames whose source addresses were not looked at, as their burst and those before had brought too many new ones.
   public var deferred: UInt64 = 0

@@ -7,6 +7,8 @@ internal import Linux
   let state: PortState
   /// Receiveq n at 2n, transmitq n at 2n + 1, as vhost-user numbers them; `nil`: it does not run.
   var queues: [RunningQueue?]
+  /// Whose stations its frames come from and go to: a bridge domain or a VLAN.
+  var domain: UInt16 = 0
   /// Bytes of the longest untagged frame the port takes.
   var frameLimit = Burst.maximumLength
   /// What control has learned on the port (`Dataplane.learn`); a worker's are with its queues' counters.
@@ -50,7 +52,8 @@ internal import Linux
       guard let queue = queues[index], queue.worker == worker else { return nil }
       return Plan.Source(
         queue: queue.queue, state: state.queue(index), port: UInt16(port), pair: UInt16(pair),
-        headerSize: queue.headerSize, offloads: queue.offloads, discards: !queue.isEnabled,
+        domain: domain, headerSize: queue.headerSize, offloads: queue.offloads,
+        discards: !queue.isEnabled,
         mustPoll: queue.doorbell == nil, flows: flows, roll: state.roll)
     }
   }

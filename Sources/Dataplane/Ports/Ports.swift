@@ -21,7 +21,7 @@ internal import Synchronization
 /// freed.
 @safe struct Ports: @unchecked Sendable {
   /// Ports have numbers below this.
-  static let maximum = MACTable.maximumPorts
+  static let maximum = ForwardingTable.maximumPorts
   static let byteCount = Arena.line + maximum * MemoryLayout<UInt>.stride
 
   private let words: UnsafeMutablePointer<Atomic<UInt>>

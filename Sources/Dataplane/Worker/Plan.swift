@@ -18,6 +18,8 @@
     var port: UInt16
     /// Number of the queue pair.
     var pair: UInt16
+    /// Whose stations its frames come from and go to: a bridge domain or a VLAN.
+    var domain: UInt16
     /// Bytes of the virtio-net header before each frame.
     var headerSize: UInt8
     /// What its frames may ask for.

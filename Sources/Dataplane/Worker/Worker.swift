@@ -29,8 +29,8 @@ internal import Synchronization
   let index: Int
   let workers: Int
   let ports: Ports
-  let table: MACTable
-  let hints: MACTable.Hints
+  let table: ForwardingTable
+  let hints: ForwardingTable.Hints
   let burst: Burst
   let lists: UnsafeMutablePointer<List>
   /// The destinations of a burst.
@@ -57,15 +57,16 @@ internal import Synchronization
   let fences: Bool
 
   init(
-    state: WorkerState, index: Int, of workers: Int, ports: Ports, table: MACTable, arena: Arena,
-    notifier: Notifier, fences: Bool
+    state: WorkerState, index: Int, of workers: Int, ports: Ports, table: ForwardingTable,
+    arena: Arena, notifier: Notifier, fences: Bool
   ) throws {
     let burst = try Burst(arena: arena)
-    let hints = unsafe MACTable.Hints(try arena.allocate(bytes: MACTable.Hints.byteCount))
+    let hints = unsafe ForwardingTable.Hints(
+      try arena.allocate(bytes: ForwardingTable.Hints.byteCount))
     let lists = unsafe try arena.allocate(
-      bytes: MACTable.maximumPorts * MemoryLayout<List>.stride)
+      bytes: ForwardingTable.maximumPorts * MemoryLayout<List>.stride)
     let receivers = unsafe try arena.allocate(bytes: Burst.size * 2)
-    let steering = try Steering(arena: arena, key: table.key)
+    let steering = try Steering(arena: arena, key: table.secret)
     let unannounced = unsafe try arena.allocate(
       bytes: Worker.unannouncedCapacity * MemoryLayout<Queue>.stride)
     let calls = unsafe try arena.allocate(bytes: Worker.callCapacity * MemoryLayout<CInt>.stride)
@@ -80,7 +81,7 @@ internal import Synchronization
     self.burst = burst
     self.steering = steering
     unsafe self.lists = unsafe lists.initializeMemory(
-      as: List.self, repeating: List(), count: MACTable.maximumPorts)
+      as: List.self, repeating: List(), count: ForwardingTable.maximumPorts)
     unsafe self.receivers = unsafe receivers.bindMemory(
       to: UInt16.self, capacity: Burst.size)
     unsafe self.unannounced = unsafe unannounced.bindMemory(

@@ -28,7 +28,7 @@ internal import Synchronization
   private var thread: Linux.Thread?
 
   init(
-    _ placement: Placement, of workers: Int, ports: Ports, table: MACTable, fences: Bool,
+    _ placement: Placement, of workers: Int, ports: Ports, table: ForwardingTable, fences: Bool,
     allowHuge: Bool
   ) throws {
     self.placement = placement
