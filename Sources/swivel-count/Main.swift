@@ -9,10 +9,15 @@ struct CountError: Error, CustomStringConvertible {
 }
 
 /// Runs fixed workloads through one worker, in one thread: the same instructions in every run, for
-/// `scripts/instructions` to count. Prints a line for each: its name and what its count is to be divided by.
+/// `scripts/instructions` to count. Prints a line for each: its name and what its count is to be divided by. With the
+/// argument `changes` it measures what changes cost control.
 @main struct Main {
   static func main() {
     do {
+      if CommandLine.arguments.dropFirst().first == "changes" {
+        try Changes.run()
+        return
+      }
       // What is counted must be what every machine runs.
       if cvx_available() != 0 {
         print("swivel-count: this processor has AVX-512: not the instructions of the thresholds")

@@ -39,6 +39,37 @@ import Testing
     }
   }
 
+  /// What a front-end may do to a ring as often as it likes.
+  enum Toggle: CaseIterable { case enable, restart, kick, call, otherPort }
+
+  @Test(
+    "Whatever a front-end does to its rings gives no credit back, neither its own nor another's",
+    arguments: Toggle.allCases)
+  func noRefill(_ toggle: Toggle) throws {
+    let bed = try Bed(limit: 32)
+    defer { bed.plane.stop() }
+    #expect(bed.send(0..<64) == LearningCounts(learned: 64, limited: 32))
+    for burst in 1..<10 {
+      let (plane, port) = (bed.plane, bed.ports[0])
+      switch toggle {
+      case .enable:
+        for isEnabled in [false, true] { plane.setEnabled(isEnabled, queue: 1, of: port) }
+      case .restart:
+        let base = try #require(plane.stopRing(1, of: port))
+        try plane.startRing(
+          1, of: port, bed.rings[0].setup(base: base), memory: bed.rings[0].memory, worker: 0)
+      case .kick: try plane.setKick(try EventFD().descriptor, queue: 1, of: port)
+      case .call: plane.setCall(try EventFD().descriptor, queue: 1, of: port)
+      case .otherPort:
+        for isEnabled in [false, true] { plane.setEnabled(isEnabled, queue: 1, of: bed.ports[1]) }
+        plane.removePort(try plane.addPort(pairs: 4))
+      }
+      #expect(
+        bed.send(64 * burst..<64 * (burst + 1))
+          == LearningCounts(learned: 1, limited: 1, deferred: 63), "burst \(burst)")
+    }
+  }
+
   @Test("A few new addresses at once, then one a burst; the rest is counted")
   func credit() throws {
     let bed = try Bed(limit: 32)
