@@ -9,6 +9,37 @@ struct YAMLMapping {
   fileprivate(set) var values: [String: Node] = [:]
 
   subscript(key: String) -> Node? { values[key] }
+
+  /// Where the value is that the keys lead to, or what is left of the way to it.
+  func mark(_ keys: [String]) -> Mark? {
+    var mark = mark
+    var node: Node?
+    for key in keys {
+      node = node == nil ? self[key] : node?.mapping?[key]
+      mark = node?.mark ?? mark
+    }
+    return mark
+  }
+}
+
+/// A mapping as a kind of port reads its fields. What is wrong is noted, and nothing thrown, so that all of it is found.
+struct YAMLFields: FieldReader {
+  typealias Failure = Never
+
+  var reader: ConfigurationReader
+  let mapping: YAMLMapping
+
+  mutating func requiredString(_ key: String) -> String { reader.required(mapping, key) ?? "" }
+
+  mutating func string(_ key: String) -> String? { reader.string(mapping, key) }
+
+  mutating func integer(_ key: String) -> Int? { reader.integer(mapping, key, in: nil) }
+
+  mutating func choice<Value: RawRepresentable<String> & CaseIterable>(
+    _ key: String, as type: Value.Type
+  ) -> Value? {
+    reader.choice(mapping, key, as: type)
+  }
 }
 
 /// One kind of value each: the value, or `nil` and a problem noted.

@@ -113,14 +113,9 @@ struct ConfigurationReader {
       guard let fields = mapping(element, "the port", keys: PortRequest.keys),
         let port = port(fields)
       else { continue }
-      var unique = [("name \(quoted(port.name))", fields["name"]?.mark)]
-      if let path = port.vhostUser?.path {
-        unique.append(
-          ("socket path \(quoted(path))", fields["vhost-user"]?.mapping?["path"]?.mark))
-      }
-      if let device = port.tap?.device {
-        unique.append(("TAP device \(quoted(device))", fields["tap"]?.mapping?["device"]?.mark))
-      }
+      let unique =
+        [("name \(quoted(port.name))", fields.mark(["name"]))]
+        + port.claims.map { ($0.description, fields.mark($0.keys)) }
       for (what, mark) in unique {
         if let first = taken[what] {
           note(mark, "the \(what) is taken: \(first) has it")
@@ -138,29 +133,19 @@ struct ConfigurationReader {
     var port = PortRequest(
       name: required(fields, "name") ?? "", mtu: integer(fields, "mtu", in: nil),
       macs: integer(fields, "macs", in: nil))
-    if let node = fields["vhost-user"],
-      let vhost = mapping(node, "vhost-user", keys: PortRequest.vhostUserKeys)
-    {
-      port.vhostUser = VhostUserRequest(
-        path: required(vhost, "path") ?? "", mode: choice(vhost, "mode"),
-        queues: integer(vhost, "queues", in: nil), owner: string(vhost, "owner"),
-        group: string(vhost, "group"), permissions: string(vhost, "permissions"))
-    }
-    if let node = fields["tap"], let tap = mapping(node, "tap", keys: PortRequest.tapKeys) {
-      port.tap = TapRequest(
-        device: required(tap, "device") ?? "", queues: integer(tap, "queues", in: nil))
+    for kind in PortKind.allCases {
+      let type = kind.attachment
+      guard let node = fields[kind.rawValue],
+        let mapping = mapping(node, kind.rawValue, keys: type.keys)
+      else { continue }
+      var reader = YAMLFields(reader: self, mapping: mapping)
+      let attachment = type.init(from: &reader)
+      self = reader.reader
+      port.attach(attachment)
     }
     // The rules are about values; a port with a wrong key or type has not all of them.
     if problems.count > before { return nil }
-    for fault in port.faults {
-      var mark = fields.mark
-      var node: Node?
-      for key in fault.keys {
-        node = node == nil ? fields[key] : node?.mapping?[key]
-        mark = node?.mark ?? mark
-      }
-      note(mark, fault.message)
-    }
+    for fault in port.faults { note(fields.mark(fault.keys), fault.message) }
     return port
   }
 }

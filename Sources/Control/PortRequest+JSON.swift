@@ -44,7 +44,9 @@ private enum JSONValue: Decodable {
 }
 
 /// An object of the body whose keys are taken one by one. `place` is how messages call it.
-private struct JSONObject {
+private struct JSONObject: FieldReader {
+  typealias Failure = ServiceError
+
   private let members: [String: JSONValue]
   private let place: String
 
@@ -79,13 +81,24 @@ private struct JSONObject {
     return string
   }
 
-  func int(_ key: String) throws(ServiceError) -> Int? {
+  func integer(_ key: String) throws(ServiceError) -> Int? {
     guard let value = value(key) else { return nil }
     guard case .int(let int) = value else { throw wrong(key, "a whole number", value) }
     return int
   }
 
-  func wrong(_ key: String, _ expected: String, _ value: JSONValue) -> ServiceError {
+  func choice<Value: RawRepresentable<String> & CaseIterable>(
+    _ key: String, as type: Value.Type
+  ) throws(ServiceError) -> Value? {
+    guard let word = try string(key) else { return nil }
+    guard let value = Value(rawValue: word) else {
+      let words = Value.allCases.map { "'\($0.rawValue)'" }.joined(separator: " or ")
+      throw wrong(key, words, .string(word))
+    }
+    return value
+  }
+
+  private func wrong(_ key: String, _ expected: String, _ value: JSONValue) -> ServiceError {
     ServiceError(.invalid, "the key '\(key)' in \(place) must be \(expected), not \(value.kind)")
   }
 }
@@ -105,27 +118,13 @@ extension PortRequest {
     }
     let top = try JSONObject(value, place: "the port", keys: PortRequest.keys)
     self.init(
-      name: try top.requiredString("name"), mtu: try top.int("mtu"),
-      macs: try top.int("macs"))
-    if let value = top.value("vhost-user") {
-      let object = try JSONObject(value, place: "vhost-user", keys: PortRequest.vhostUserKeys)
-      var request = VhostUserRequest(path: try object.requiredString("path"))
-      if let mode = try object.string("mode") {
-        guard let known = SocketMode(rawValue: mode) else {
-          throw object.wrong("mode", "'server' or 'client'", .string(mode))
-        }
-        request.mode = known
-      }
-      request.queues = try object.int("queues")
-      request.owner = try object.string("owner")
-      request.group = try object.string("group")
-      request.permissions = try object.string("permissions")
-      vhostUser = request
-    }
-    if let value = top.value("tap") {
-      let object = try JSONObject(value, place: "tap", keys: PortRequest.tapKeys)
-      tap = TapRequest(
-        device: try object.requiredString("device"), queues: try object.int("queues"))
+      name: try top.requiredString("name"), mtu: try top.integer("mtu"),
+      macs: try top.integer("macs"))
+    for kind in PortKind.allCases {
+      guard let value = top.value(kind.rawValue) else { continue }
+      let type = kind.attachment
+      var fields = try JSONObject(value, place: kind.rawValue, keys: type.keys)
+      attach(try type.init(from: &fields))
     }
   }
 

@@ -10,8 +10,8 @@ public enum PortState: String, Codable, Sendable, CaseIterable {
   case broken
 }
 
-/// A port as `GET /v1/ports/NAME` shows it.
-public struct Port: Codable, Sendable, Equatable {
+/// A port as `GET /v1/ports/NAME` shows it: what every port has, and what its kind adds under a key of its own.
+public struct Port: Sendable, Equatable {
   public var name: String
   public var kind: PortKind
   public var state: PortState
@@ -31,21 +31,20 @@ public struct Port: Codable, Sendable, Equatable {
   /// Most addresses that may be learned on it; `nil`: as many as the table has room for.
   public var macLimit: Int?
   public var learning: LearningCounters
-  public var vhostUser: VhostUserStatus?
-  public var tap: TapStatus?
   /// Sum over the transmitqs: what came in from this port.
   public var received: Counters
   /// Sum over the receiveqs: what went out to this port.
   public var sent: Counters
   public var queues: [Queue]
+  private var byKind = ByKind<any AttachmentStatus>()
 
+  /// - Parameter status: what the port's kind adds.
   public init(
     name: String, kind: PortKind, state: PortState, explanation: String, lastError: String? = nil,
     faults: [String: UInt64] = [:], mtu: Int? = nil, guestNode: Int? = nil, macs: Int = 0,
     macLimit: Int? = nil, learning: LearningCounters = LearningCounters(),
-    vhostUser: VhostUserStatus? = nil,
-    tap: TapStatus? = nil, received: Counters = Counters(), sent: Counters = Counters(),
-    queues: [Queue] = []
+    status: (any AttachmentStatus)? = nil, received: Counters = Counters(),
+    sent: Counters = Counters(), queues: [Queue] = []
   ) {
     self.name = name
     self.kind = kind
@@ -58,110 +57,71 @@ public struct Port: Codable, Sendable, Equatable {
     self.macs = macs
     self.macLimit = macLimit
     self.learning = learning
-    self.vhostUser = vhostUser
-    self.tap = tap
     self.received = received
     self.sent = sent
     self.queues = queues
+    if let status { byKind[type(of: status).kind] = status }
+  }
+
+  /// What the port's kind adds; of several the first.
+  public var status: (any AttachmentStatus)? { byKind.all.first }
+
+  /// What one kind adds, for the property by which the kind's own file names it.
+  subscript<Status: AttachmentStatus>(type: Status.Type) -> Status? {
+    get { byKind[Status.kind] as? Status }
+    set { byKind[Status.kind] = newValue }
   }
 }
 
-public enum PortKind: String, Codable, Sendable, CaseIterable {
-  case vhostUser = "vhost-user"
-  case tap
-}
-
-/// The vhost-user side of a port.
-public struct VhostUserStatus: Codable, Sendable, Equatable {
-  public var path: String
-  public var mode: SocketMode
-  /// Queue pairs offered.
-  public var queuePairs: Int
-  /// Process that connected, when one is connected and the kernel knows it.
-  public var frontEndPID: Int?
-  /// Front-ends that have connected since the port was made.
-  public var connections: Int
-  /// Negotiated virtio feature bits by their specification names.
-  public var features: [String]
-  /// Negotiated vhost-user protocol features by name.
-  public var protocolFeatures: [String]
-  /// Device status bits by name, when the front-end reports them.
-  public var deviceStatus: [String]
-  public var memoryRegions: [MemoryRegion]
-  /// What is known of the guest's IOMMU, when it has one.
-  public var iotlb: IOTLBStatus?
-
-  public init(
-    path: String, mode: SocketMode, queuePairs: Int, frontEndPID: Int? = nil, connections: Int = 0,
-    features: [String] = [], protocolFeatures: [String] = [], deviceStatus: [String] = [],
-    memoryRegions: [MemoryRegion] = [], iotlb: IOTLBStatus? = nil
-  ) {
-    self.path = path
-    self.mode = mode
-    self.queuePairs = queuePairs
-    self.frontEndPID = frontEndPID
-    self.connections = connections
-    self.features = features
-    self.protocolFeatures = protocolFeatures
-    self.deviceStatus = deviceStatus
-    self.memoryRegions = memoryRegions
-    self.iotlb = iotlb
+extension Port: Codable {
+  private enum CodingKeys: String, CodingKey {
+    case name, kind, state, explanation, lastError, faults, mtu, guestNode, macs, macLimit
+    case learning, received, sent, queues
   }
-}
 
-/// The translations of device addresses that a front-end has told, and what they came to.
-public struct IOTLBStatus: Codable, Sendable, Equatable {
-  /// Translations known now; those that continue each other count once.
-  public var entries: Int
-  /// Updates and invalidations received since the front-end connected.
-  public var updates: Int
-  public var invalidations: Int
-  /// Addresses that were needed and not known, so that the front-end was asked or is to be.
-  public var misses: Int
-  /// Rings that wait for translations of their own addresses.
-  public var waitingRings: [Int]
-
-  public init(
-    entries: Int = 0, updates: Int = 0, invalidations: Int = 0, misses: Int = 0,
-    waitingRings: [Int] = []
-  ) {
-    self.entries = entries
-    self.updates = updates
-    self.invalidations = invalidations
-    self.misses = misses
-    self.waitingRings = waitingRings
+  public init(from decoder: any Decoder) throws {
+    let values = try decoder.container(keyedBy: CodingKeys.self)
+    self.init(
+      name: try values.decode(String.self, forKey: .name),
+      kind: try values.decode(PortKind.self, forKey: .kind),
+      state: try values.decode(PortState.self, forKey: .state),
+      explanation: try values.decode(String.self, forKey: .explanation),
+      lastError: try values.decodeIfPresent(String.self, forKey: .lastError),
+      faults: try values.decode([String: UInt64].self, forKey: .faults),
+      mtu: try values.decodeIfPresent(Int.self, forKey: .mtu),
+      guestNode: try values.decodeIfPresent(Int.self, forKey: .guestNode),
+      macs: try values.decode(Int.self, forKey: .macs),
+      macLimit: try values.decodeIfPresent(Int.self, forKey: .macLimit),
+      learning: try values.decode(LearningCounters.self, forKey: .learning),
+      received: try values.decode(Counters.self, forKey: .received),
+      sent: try values.decode(Counters.self, forKey: .sent),
+      queues: try values.decode([Queue].self, forKey: .queues))
+    let others = try decoder.container(keyedBy: TextKey.self)
+    func read<Status: AttachmentStatus>(_ type: Status.Type) throws {
+      self[type] = try others.decodeIfPresent(type, forKey: TextKey(Status.key))
+    }
+    for kind in PortKind.allCases { try read(kind.attachment.statusType) }
   }
-}
 
-/// A region of guest memory that a front-end shared.
-public struct MemoryRegion: Codable, Sendable, Equatable {
-  /// Guest physical address of its first byte.
-  public var guestAddress: UInt64
-  /// Bytes.
-  public var size: UInt64
-  /// Bytes of a page of the file behind it.
-  public var pageSize: UInt64
-  /// NUMA node of its first page, when it is known.
-  public var node: Int?
-
-  public init(guestAddress: UInt64, size: UInt64, pageSize: UInt64, node: Int? = nil) {
-    self.guestAddress = guestAddress
-    self.size = size
-    self.pageSize = pageSize
-    self.node = node
-  }
-}
-
-/// The TAP side of a port.
-public struct TapStatus: Codable, Sendable, Equatable {
-  public var device: String
-  public var queues: Int
-  /// Whether swivel made the device, and so removes it.
-  public var made: Bool
-
-  public init(device: String, queues: Int, made: Bool) {
-    self.device = device
-    self.queues = queues
-    self.made = made
+  public func encode(to encoder: any Encoder) throws {
+    var values = encoder.container(keyedBy: CodingKeys.self)
+    try values.encode(name, forKey: .name)
+    try values.encode(kind, forKey: .kind)
+    try values.encode(state, forKey: .state)
+    try values.encode(explanation, forKey: .explanation)
+    try values.encodeIfPresent(lastError, forKey: .lastError)
+    try values.encode(faults, forKey: .faults)
+    try values.encodeIfPresent(mtu, forKey: .mtu)
+    try values.encodeIfPresent(guestNode, forKey: .guestNode)
+    try values.encode(macs, forKey: .macs)
+    try values.encodeIfPresent(macLimit, forKey: .macLimit)
+    try values.encode(learning, forKey: .learning)
+    try values.encode(received, forKey: .received)
+    try values.encode(sent, forKey: .sent)
+    try values.encode(queues, forKey: .queues)
+    var others = encoder.container(keyedBy: TextKey.self)
+    for status in byKind.all {
+      try others.encode(status, forKey: TextKey(type(of: status).key))
+    }
   }
 }

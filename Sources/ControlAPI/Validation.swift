@@ -13,10 +13,8 @@ public struct RequestFault: Sendable, Equatable {
 /// The rules that a port has to keep wherever it comes from: the configuration file and the control
 /// socket ask here, so that neither accepts what the other refuses.
 extension PortRequest {
-  /// The keys of a port, of its `vhost-user` and of its `tap`, in the order that messages list them.
-  public static let keys = ["name", "vhost-user", "tap", "mtu", "macs"]
-  public static let vhostUserKeys = ["path", "mode", "queues", "owner", "group", "permissions"]
-  public static let tapKeys = ["device", "queues"]
+  /// The keys of a port, in the order that messages list them.
+  public static let keys = ["name"] + PortKind.allCases.map(\.rawValue) + ["mtu", "macs"]
 
   /// Throws `.invalid` with everything that is wrong, separated by semicolons.
   public func validate() throws(ServiceError) {
@@ -34,15 +32,15 @@ extension PortRequest {
           ["name"],
           "name must be 1 to 64 characters of A-Z a-z 0-9 . _ -, not \(quoted(name))"))
     }
-    switch (vhostUser, tap) {
-    case (nil, nil):
-      faults.append(RequestFault([], "a port needs vhost-user or tap"))
-    case (.some, .some):
-      faults.append(RequestFault(["tap"], "a port has vhost-user or tap, not both"))
-    case (let vhostUser?, nil):
-      faults += vhostUser.faults
-    case (nil, let tap?):
-      faults += tap.faults
+    let kinds = attachments.map { type(of: $0).kind.rawValue }
+    if kinds.isEmpty {
+      faults.append(
+        RequestFault([], "a port needs \(alternatives(PortKind.allCases.map(\.rawValue)))"))
+    } else if kinds.count > 1 {
+      let most = kinds.count == 2 ? "not both" : "only one of them"
+      faults.append(RequestFault([kinds[1]], "a port has \(alternatives(kinds)), \(most)"))
+    } else {
+      faults += attachments[0].faults
     }
     if let mtu, !(68...65535).contains(mtu) {
       faults.append(RequestFault(["mtu"], "mtu must be 68 to 65535 bytes, not \(mtu)"))
@@ -71,49 +69,26 @@ extension PortRequest {
   }
 }
 
-extension VhostUserRequest {
-  var faults: [RequestFault] {
-    var faults: [RequestFault] = []
-    func fault(_ key: String, _ message: String) {
-      faults.append(RequestFault(["vhost-user", key], "vhost-user.\(key) \(message)"))
-    }
-    if let wrong = socketPathFault(path) { fault("path", wrong) }
-    if let queues, !(1...16).contains(queues) { fault("queues", "must be 1 to 16, not \(queues)") }
-    if mode == .client {
-      let set = [("owner", owner), ("group", group), ("permissions", permissions)]
-      for (key, value) in set where value != nil {
-        fault(key, "is for mode server: in mode client the front-end makes the socket")
-      }
-    }
-    if owner == "" { fault("owner", "must be a user's name or number") }
-    if group == "" { fault("group", "must be a group's name or number") }
-    if let permissions, permissionBits(permissions) == nil {
-      fault("permissions", "must be octal, as in '0660', not \(quoted(permissions))")
-    }
-    return faults
-  }
-}
+extension PortRequest {
+  /// What only this port may have of a switch, its name aside.
+  public var claims: [Claim] { attachments.flatMap { $0.claims } }
 
-extension TapRequest {
-  var faults: [RequestFault] {
-    var faults: [RequestFault] = []
-    // The kernel's own rules (dev_valid_name), and no '%', which would make it choose a number.
-    let taboo = device.unicodeScalars.contains {
-      $0.value <= 0x20 || $0.value == 0x7f || $0 == "/" || $0 == ":" || $0 == "%"
-    }
-    if !(1...15).contains(device.utf8.count) || taboo || device == "." || device == ".." {
-      faults.append(
-        RequestFault(
-          ["tap", "device"],
-          "tap.device must be an interface name of 1 to 15 characters without space / : %, "
-            + "not \(quoted(device))"))
-    }
-    if let queues, !(1...16).contains(queues) {
-      faults.append(
-        RequestFault(["tap", "queues"], "tap.queues must be 1 to 16, not \(queues)"))
-    }
-    return faults
+  /// What this port claims that another has.
+  public func claim(takenBy other: PortRequest) -> Claim? {
+    let taken = other.claims
+    return claims.first { claim in taken.contains(where: claim.collides) }
   }
+
+  /// Whether both can't exist in one switch.
+  public func collides(with other: PortRequest) -> Bool {
+    name == other.name || claim(takenBy: other) != nil
+  }
+
+  /// The Unix socket at which the port meets its peer, where it has one.
+  public var socket: PortSocket? { attachment?.socket }
+
+  /// What a port of this kind needs of the kernel.
+  public var needs: SystemNeeds { attachment.map { type(of: $0).needs } ?? SystemNeeds() }
 }
 
 /// What is wrong with the path of a Unix socket (`"must be …"`), or `nil` when nothing is.
@@ -136,16 +111,18 @@ public func permissionBits(_ text: String) -> UInt32? {
 
 /// The message for a key that nobody knows, with what was expected and the likeliest intention.
 public func unknownKey(_ key: String, in place: String, expected: [String]) -> String {
-  var list = expected.joined(separator: ", ")
-  if expected.count > 1, let last = expected.last {
-    list = expected.dropLast().joined(separator: ", ") + " or " + last
-  }
-  var message = "unknown key \(quoted(key)) in \(place); expected \(list)"
+  var message = "unknown key \(quoted(key)) in \(place); expected \(alternatives(expected))"
   let near = expected.map { ($0, distance(key, $0)) }.min { $0.1 < $1.1 }
   if let (name, edits) = near, edits <= max(1, name.count / 3) {
     message += " (did you mean '\(name)'?)"
   }
   return message
+}
+
+/// The words as a choice: `a`, `a or b`, `a, b or c`.
+private func alternatives(_ words: [String]) -> String {
+  guard words.count > 1, let last = words.last else { return words.joined() }
+  return words.dropLast().joined(separator: ", ") + " or " + last
 }
 
 /// The text in single quotes, shortened and without control characters: fit for one line of a log.

@@ -109,9 +109,9 @@ public final class Switch: SwitchService {
   /// Finds what would keep a port from being made, short of making it.
   public static func check(_ request: PortRequest) throws(ServiceError) {
     try request.validate()
-    guard let socket = request.vhostUser, socket.mode != .client else { return }
+    let maker = try request.maker
     do {
-      try UnixListener.check(path: socket.path, owner: socket.owner, group: socket.group)
+      try maker.check()
     } catch {
       throw ServiceError(.failed, "port '\(request.name)': \(error)")
     }
@@ -127,15 +127,10 @@ public final class Switch: SwitchService {
   private func make(_ request: PortRequest) throws(ServiceError) -> any SwitchPort {
     try request.validate()
     try refuseDuplicate(of: request)
+    let maker = try request.maker
     let port: any SwitchPort
     do {
-      if let vhostUser = request.vhostUser {
-        port = try VhostPort(request, vhostUser, in: self)
-      } else if let tap = request.tap {
-        port = try TapPort(request, tap, in: self)
-      } else {
-        throw ServiceError(.invalid, "port '\(request.name)': neither vhost-user nor tap")
-      }
+      port = try maker.makePort(request, in: self)
     } catch let error as ServiceError {
       throw error
     } catch {
@@ -158,11 +153,9 @@ public final class Switch: SwitchService {
       if port.request.name == request.name {
         throw ServiceError(.conflict, "there is a port '\(request.name)' already")
       }
-      if let path = request.vhostUser?.path, path == port.request.vhostUser?.path {
-        throw ServiceError(.conflict, "\(path) belongs to port '\(port.request.name)' already")
-      }
-      if let device = request.tap?.device, device == port.request.tap?.device {
-        throw ServiceError(.conflict, "\(device) belongs to port '\(port.request.name)' already")
+      if let claim = request.claim(takenBy: port.request) {
+        throw ServiceError(
+          .conflict, "\(claim.name) belongs to port '\(port.request.name)' already")
       }
     }
   }
@@ -252,6 +245,6 @@ public final class Switch: SwitchService {
     let frame: [UInt8] =
       [UInt8](repeating: 0xFF, count: 6) + mac + [0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3] + mac
       + [0, 0, 0, 0] + mac + [UInt8](repeating: 0, count: 4 + 18)
-    for case let tap as TapPort in allPorts { tap.send(frame) }
+    for port in allPorts { port.announce(frame) }
   }
 }

@@ -1,7 +1,8 @@
 internal import ControlAPI
 internal import Dataplane
+internal import Linux
 
-/// A port of either kind, as the switch handles it.
+/// A port of any kind, as the switch handles it.
 protocol SwitchPort: AnyObject, Sendable {
   var request: PortRequest { get }
   /// Its number in the data plane.
@@ -16,6 +17,13 @@ protocol SwitchPort: AnyObject, Sendable {
   func snapshot(macs: [Int: Int]) -> Port
   /// Called a few times a second: looks for queues that have broken since.
   func inspect()
+  /// Sends a frame of control's own, without a virtio-net header, to the world behind an uplink: how a guest's address
+  /// is made known there. Ports that lead to guests have nothing to do.
+  func announce(_ frame: [UInt8])
+}
+
+extension SwitchPort {
+  func announce(_ frame: [UInt8]) {}
 }
 
 extension LearningCounters {
@@ -32,5 +40,30 @@ extension Counters {
       frames: sample.frames, bytes: sample.bytes, bursts: sample.bursts,
       notifications: sample.notifications, replicas: sample.replicas,
       drops: Dictionary(uniqueKeysWithValues: sample.drops.map { ($0.key.name, $0.value) }))
+  }
+}
+
+extension Port {
+  /// Appends a queue and adds its counts to the port's.
+  mutating func add(_ queue: Queue) {
+    queues.append(queue)
+    if queue.direction == .transmitq { received += queue.counters } else { sent += queue.counters }
+  }
+}
+
+extension Switch {
+  func node(ofWorker worker: Int) -> Int {
+    configuration.topology.node(ofCPU: configuration.cpus[worker])
+  }
+
+  func release(_ workers: [Int]) {
+    placement.withLock { placement in
+      for worker in workers { placement.release(worker) }
+    }
+  }
+
+  /// Addresses learned, by port number.
+  var addressCounts: [Int: Int] {
+    allPorts.reduce(into: [:]) { $0[$1.number] = dataplane.addressCount(port: $1.number) }
   }
 }

@@ -3,6 +3,12 @@ internal import Dataplane
 internal import Linux
 internal import Logging
 
+extension TapRequest: PortMaker {
+  func makePort(_ request: PortRequest, in parent: Switch) throws -> any SwitchPort {
+    try TapPort(request, self, in: parent)
+  }
+}
+
 /// An uplink: a TAP device of the host, each of its queues polled by one worker.
 final class TapPort: SwitchPort {
   let request: PortRequest
@@ -55,8 +61,7 @@ final class TapPort: SwitchPort {
     for case let error? in parent.dataplane.startQueues(starts, of: number) { throw error }
   }
 
-  /// Sends a frame of control's own to the host.
-  func send(_ frame: [UInt8]) {
+  func announce(_ frame: [UInt8]) {
     device.withLock { _ = $0?.send(frame) }
   }
 
@@ -92,7 +97,7 @@ final class TapPort: SwitchPort {
         ? "the interface \(name) was deleted; remove this port and add it again"
         : "carries frames to and from the interface \(name)",
       faults: lost ? [QueueFault.deviceGone.name: 1] : [:], mtu: request.mtu,
-      tap: TapStatus(device: name, queues: queueCount, made: made))
+      status: TapStatus(device: name, queues: queueCount, made: made))
     for index in 0..<(2 * queueCount) {
       let counters = Counters(parent.dataplane.counters(port: number, queue: index) ?? .init())
       let isReceiveq = index % 2 == 0
@@ -108,30 +113,5 @@ final class TapPort: SwitchPort {
     port.macLimit = addresses.limit
     port.learning = LearningCounters(addresses.counts)
     return port
-  }
-}
-
-extension Port {
-  /// Appends a queue and adds its counts to the port's.
-  mutating func add(_ queue: Queue) {
-    queues.append(queue)
-    if queue.direction == .transmitq { received += queue.counters } else { sent += queue.counters }
-  }
-}
-
-extension Switch {
-  func node(ofWorker worker: Int) -> Int {
-    configuration.topology.node(ofCPU: configuration.cpus[worker])
-  }
-
-  func release(_ workers: [Int]) {
-    placement.withLock { placement in
-      for worker in workers { placement.release(worker) }
-    }
-  }
-
-  /// Addresses learned, by port number.
-  var addressCounts: [Int: Int] {
-    allPorts.reduce(into: [:]) { $0[$1.number] = dataplane.addressCount(port: $1.number) }
   }
 }

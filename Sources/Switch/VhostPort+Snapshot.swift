@@ -12,7 +12,7 @@ extension VhostPort {
       lastError: status.lastError, mtu: status.mtu ?? request.mtu, guestNode: status.guestNode,
       macs: macs[number] ?? 0, macLimit: addresses.limit,
       learning: LearningCounters(addresses.counts),
-      vhostUser: VhostUserStatus(
+      status: VhostUserStatus(
         path: path, mode: mode, queuePairs: pairs, frontEndPID: status.pid,
         connections: status.connections, features: status.features.names,
         protocolFeatures: status.protocolFeatures.names,

@@ -5,6 +5,17 @@ internal import Logging
 internal import SystemPackage
 internal import VhostUser
 
+extension VhostUserRequest: PortMaker {
+  func check() throws {
+    guard mode != .client else { return }
+    try UnixListener.check(path: path, owner: owner, group: group)
+  }
+
+  func makePort(_ request: PortRequest, in parent: Switch) throws -> any SwitchPort {
+    try VhostPort(request, self, in: parent)
+  }
+}
+
 /// A vhost-user port: its socket, the thread that serves front-ends on it one after another, and the
 /// back-end that turns what they ask into rings.
 final class VhostPort: SwitchPort {

@@ -9,30 +9,13 @@ enum PortDescription {
     text += "\n" + facts(port) + "\n" + rings(port)
     text += drops(port)
     text += faults(port)
-    if let vhost = port.vhostUser {
-      text += list("features", vhost.features)
-      text += list("protocol features", vhost.protocolFeatures)
-      text += list("device status", vhost.deviceStatus)
-      text += memory(vhost.memoryRegions)
-      if let iotlb = vhost.iotlb { text += "\n  IOTLB: \(translations(iotlb))\n" }
-    }
+    text += (port.status?.paragraphs ?? []).map { "\n" + paragraph($0) }.joined()
     return text
   }
 
   private static func facts(_ port: Port) -> String {
     var facts: [(String, String)] = [("kind", port.kind.rawValue)]
-    if let vhost = port.vhostUser {
-      let listener = vhost.mode == .server ? "swivel listens" : "the front-end listens"
-      facts.append(("socket", "\(vhost.path) (\(listener))"))
-      facts.append(("queue pairs", "\(vhost.queuePairs)"))
-      facts.append(("front-end", vhost.frontEndPID.map { "process \($0)" } ?? "none that is known"))
-      facts.append(("connections", Figures.grouped(vhost.connections)))
-    }
-    if let tap = port.tap {
-      facts.append(
-        ("device", "\(tap.device) (\(tap.made ? "made by swivel" : "was there before"))"))
-      facts.append(("queues", "\(tap.queues)"))
-    }
+    facts += (port.status?.facts ?? []).map { ($0.name, $0.value) }
     if let mtu = port.mtu { facts.append(("MTU", "\(mtu) bytes")) }
     if let node = port.guestNode { facts.append(("guest's NUMA node", "\(node)")) }
     let limit = port.macLimit.map { " of at most \(Figures.grouped($0))" } ?? ""
@@ -104,9 +87,22 @@ enum PortDescription {
     return "\n" + table.text
   }
 
+  private static func paragraph(_ paragraph: Paragraph) -> String {
+    switch paragraph {
+    case .line(let title, let text): return "  \(title): \(text)\n"
+    case .list(let title, let names): return list(title, names)
+    case .table(let title, let columns, let rows):
+      if rows.isEmpty { return "  \(title): none\n" }
+      var table = Table(
+        columns.enumerated().map { ($0.offset == 0 ? "  " + $0.element : $0.element, .right) })
+      for row in rows { table.add(row) }
+      return table.text
+    }
+  }
+
   /// The names after their title, broken where a line would be longer than 100 columns.
   private static func list(_ title: String, _ names: [String]) -> String {
-    var text = "\n  \(title):"
+    var text = "  \(title):"
     if names.isEmpty { return text + " none\n" }
     text += "\n"
     var line = "   "
@@ -118,29 +114,5 @@ enum PortDescription {
       line += " " + name
     }
     return text + line + "\n"
-  }
-
-  private static func translations(_ iotlb: IOTLBStatus) -> String {
-    var text =
-      "\(Figures.grouped(iotlb.entries)) entries, \(Figures.grouped(iotlb.updates)) updates, "
-      + "\(Figures.grouped(iotlb.invalidations)) invalidations, \(Figures.grouped(iotlb.misses)) misses"
-    if !iotlb.waitingRings.isEmpty {
-      text += "; rings that wait: \(iotlb.waitingRings.map(String.init).joined(separator: ", "))"
-    }
-    return text
-  }
-
-  private static func memory(_ regions: [MemoryRegion]) -> String {
-    if regions.isEmpty { return "\n  memory regions: none\n" }
-    var table = Table([
-      ("  GUEST ADDRESS", .right), ("SIZE", .right), ("PAGES", .right), ("NODE", .right),
-    ])
-    for region in regions {
-      table.add([
-        "0x" + String(region.guestAddress, radix: 16), Figures.memory(region.size),
-        Figures.memory(region.pageSize), Figures.optional(region.node),
-      ])
-    }
-    return "\n" + table.text
   }
 }

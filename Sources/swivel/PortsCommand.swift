@@ -26,7 +26,7 @@ struct PortsCommand: ParsableCommand {
         Figures.grouped(port.macs), Figures.grouped(port.received.frames),
         Figures.grouped(port.sent.frames),
         Figures.grouped(port.received.dropped &+ port.sent.dropped),
-        port.vhostUser?.path ?? port.tap?.device ?? "-",
+        port.status?.place ?? "-",
       ])
     }
     return table.text

@@ -4,7 +4,7 @@ import Linux
 
 /// What Landlock leaves within reach.
 extension Confinement {
-  /// Reads the configuration, the users, the machine and itself; opens TAPs; makes sockets in `places`.
+  /// Reads the configuration, the users, the machine and itself; opens the devices of ports; makes sockets in `places`.
   static func paths(_ places: [String], file: String?) -> Landlock {
     var rules: [Landlock.Rule] = []
     if let file {
@@ -25,7 +25,9 @@ extension Confinement {
       rules.append(.init(path, [.readFile, .readDirectory]))
     }
     rules.append(.init("/dev/null", [.readFile, .writeFile]))
-    rules.append(.init("/dev/net/tun", [.readFile, .writeFile, .deviceControl]))
+    for device in PortKind.needs.devices {
+      rules.append(.init(device, [.readFile, .writeFile, .deviceControl]))
+    }
     for place in places {
       rules.append(.init(place, [.makeSocket, .removeFile, .makeDirectory]))
     }

@@ -101,8 +101,9 @@ extension Confinement {
 
   /// What the configuration needs, by what this process may do with no capability in use.
   private static func needs(_ settings: Configuration, file: String?, places: [String]) -> [Need] {
-    // Not only for the TAPs of the file: the control interface adds others.
-    var needs: [Need] = [(.netAdmin, nil)]
+    // Not only for the ports of the file: the control interface adds others, of any kind.
+    let kinds = PortKind.needs.capabilities
+    var needs: [Need] = Capabilities.named.filter { kinds.contains($0.key) }.map { ($0.value, nil) }
     let listening = settings.ports.compactMap(\.listening)
     if settings.control.owner != nil || listening.contains(where: { $0.owner != nil }) {
       needs.append((.chown, "sockets are to have other owners"))
@@ -124,12 +125,12 @@ extension Confinement {
     if let place = places.first(where: { !writing.isGranted(at: $0) }) {
       return "\(place) is not for its user to make sockets in"
     }
-    if let port = settings.ports.first(where: { $0.vhostUser?.mode == .client }) {
+    if let port = settings.ports.first(where: { $0.socket?.isMade == false }) {
       return "port '\(port.name)' connects to a socket that is its front-end's"
     }
-    let tun = "/dev/net/tun"
-    if PathAccess().isGranted(at: tun), !PathAccess([.read, .write]).isGranted(at: tun) {
-      return "\(tun) is not for its user to open"
+    for device in PortKind.needs.devices
+    where PathAccess().isGranted(at: device) && !PathAccess([.read, .write]).isGranted(at: device) {
+      return "\(device) is not for its user to open"
     }
     return nil
   }

@@ -1,3 +1,4 @@
+import ControlAPI
 import Glibc
 import Linux
 
@@ -65,6 +66,8 @@ extension Confinement {
 
   private static var limited: [(call: String, conditions: [Condition])] {
     let own = UInt64(getpid())
+    // Ports may be added later, of any kind.
+    let ports = PortKind.needs
     let noCode = Condition(2, is: 0, of: UInt64(PROT_EXEC))
     let local = Condition(0, is: UInt64(AF_UNIX))
     // CLONE_THREAD, and none of the CLONE_NEW… that make namespaces.
@@ -72,14 +75,15 @@ extension Confinement {
     return [
       // No page becomes code.
       ("mmap", [noCode]), ("mprotect", [noCode]),
-      // No network.
-      ("socket", [local]), ("socketpair", [local]),
+      // No network but that of the ports.
+      ("socket", [local] + ports.families.map { Condition(0, is: UInt64($0)) }),
+      ("socketpair", [local]),
       // Threads, but no processes.
       ("clone", [thread]),
       // To nobody else: abort(3), raise(3).
       ("kill", [Condition(0, is: own)]), ("tgkill", [Condition(0, is: own)]),
       ("prlimit64", [Condition(0, is: 0)]),
-      ("ioctl", requests.map { Condition(1, is: $0) }),
+      ("ioctl", Set(requests + ports.requests).sorted().map { Condition(1, is: $0) }),
       // F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL; F_DUPFD_CLOEXEC; F_GET_SEALS.
       ("fcntl", [0, 1, 2, 3, 4, 1030, 1034].map { Condition(1, is: $0) }),
       // PR_GET_DUMPABLE, PR_SET_NAME, PR_GET_NAME, PR_GET_SECCOMP, PR_GET_NO_NEW_PRIVS; PR_SET_VMA, by which malloc
@@ -89,10 +93,6 @@ extension Confinement {
   }
 
   private static let requests: [UInt64] = [
-    // TUNSETIFF, TUNSETOFFLOAD, TUNSETVNETHDRSZ
-    0x4004_54CA, 0x4004_54D0, 0x4004_54D8,
-    // SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCSIFMTU, SIOCGIFINDEX
-    0x8913, 0x8914, 0x8922, 0x8933,
     // TCGETS, by which stdio learns whether it writes to a terminal; FIONREAD, FIONBIO, by Dispatch
     0x5401, 0x541B, 0x5421,
   ]

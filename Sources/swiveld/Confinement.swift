@@ -130,5 +130,5 @@ struct Confinement {
 
 extension PortRequest {
   /// The socket that the daemon makes for this port.
-  var listening: VhostUserRequest? { vhostUser?.mode == .client ? nil : vhostUser }
+  var listening: PortSocket? { socket.flatMap { $0.isMade ? $0 : nil } }
 }

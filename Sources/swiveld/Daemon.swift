@@ -77,7 +77,7 @@ final class Daemon {
       _ = try service.addPort(port)
     } catch {
       // The embedded default has an uplink where it may; a configuration file means what it says.
-      guard file == nil, port.tap != nil else { throw error }
+      guard file == nil, !port.needs.capabilities.isEmpty else { throw error }
       logger.notice("no uplink: \(error)")
     }
   }
@@ -182,13 +182,5 @@ final class Daemon {
 
   private final class Outcome: Sendable {
     let error = Lock<(any Error)?>(nil)
-  }
-}
-
-extension PortRequest {
-  /// Whether both can't exist at once.
-  fileprivate func collides(with other: PortRequest) -> Bool {
-    name == other.name || (vhostUser != nil && vhostUser?.path == other.vhostUser?.path)
-      || (tap != nil && tap?.device == other.tap?.device)
   }
 }

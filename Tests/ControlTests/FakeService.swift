@@ -99,7 +99,7 @@ final class FakeService: SwitchService {
       faults: ["refused_request": 1, "avail_index_jump": 2], mtu: 1500, guestNode: 0, macs: 1,
       macLimit: 1024,
       learning: LearningCounters(learned: 5, moved: 1, limited: 3, evicted: 2, deferred: 9),
-      vhostUser: VhostUserStatus(
+      status: VhostUserStatus(
         path: "/run/swivel/vm1.sock", mode: .server, queuePairs: 1, frontEndPID: 77,
         connections: 2, features: ["VIRTIO_F_VERSION_1"], protocolFeatures: ["MQ"],
         deviceStatus: ["DRIVER_OK"],
@@ -125,7 +125,7 @@ final class FakeService: SwitchService {
       ]),
     ControlAPI.Port(
       name: "uplink", kind: .tap, state: .running, explanation: "carries frames",
-      tap: TapStatus(device: "swivel0", queues: 1, made: true)),
+      status: TapStatus(device: "swivel0", queues: 1, made: true)),
     ControlAPI.Port(name: "vm2", kind: .vhostUser, state: .waiting, explanation: "waits"),
   ]
 }

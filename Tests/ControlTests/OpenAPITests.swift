@@ -113,7 +113,7 @@ import Yams
     try check(
       "PortRequest",
       full: PortRequest(
-        name: "a", vhostUser: VhostUserRequest(path: "/s"), tap: TapRequest(device: "t"), mtu: 68,
+        name: "a", attachments: [VhostUserRequest(path: "/s"), TapRequest(device: "t")], mtu: 68,
         macs: 16),
       least: PortRequest(name: "a"))
     try check(
@@ -132,8 +132,8 @@ import Yams
 
   @Test func requestKeysAreTheSharedOnes() throws {
     for (name, keys) in [
-      ("PortRequest", PortRequest.keys), ("VhostUserRequest", PortRequest.vhostUserKeys),
-      ("TapRequest", PortRequest.tapKeys),
+      ("PortRequest", PortRequest.keys), ("VhostUserRequest", VhostUserRequest.keys),
+      ("TapRequest", TapRequest.keys),
     ] {
       #expect(
         Set(try document.object("components", "schemas", name, "properties").keys) == Set(keys))

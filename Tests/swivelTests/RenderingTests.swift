@@ -10,7 +10,7 @@ import Testing
     lastError: "descriptor 9 of 8", faults: ["head_out_of_range": 1200], mtu: 1500, guestNode: 1,
     macs: 2, macLimit: 1024,
     learning: LearningCounters(learned: 5000, moved: 1, limited: 4997, evicted: 2, deferred: 9),
-    vhostUser: VhostUserStatus(
+    status: VhostUserStatus(
       path: "/run/swivel/vm1.sock", mode: .server, queuePairs: 1, frontEndPID: 77, connections: 3,
       features: ["VIRTIO_F_VERSION_1", "VIRTIO_NET_F_MRG_RXBUF"], protocolFeatures: ["MQ"],
       deviceStatus: [],
@@ -32,7 +32,7 @@ import Testing
     ])
   static let uplink = ControlAPI.Port(
     name: "uplink", kind: .tap, state: .waiting, explanation: "the device is down",
-    tap: TapStatus(device: "swivel0", queues: 2, made: true))
+    status: TapStatus(device: "swivel0", queues: 2, made: true))
 
   @Test func ports() {
     #expect(

@@ -173,6 +173,21 @@ import Testing
     }
   }
 
+  @Test func whatTheKindsOfPortsNeedIsKept() {
+    let needs = PortKind.needs
+    for name in needs.capabilities {
+      #expect(Configuration.Security.Capabilities.names.contains(name), "\(name)")
+    }
+    let rules = Confinement.paths([], file: nil).rules
+    for device in needs.devices {
+      #expect(rules.contains(.init(device, [.readFile, .writeFile, .deviceControl])), "\(device)")
+    }
+    let conditions = Confinement.systemCalls.conditional.first { $0.call == "ioctl" }?.conditions
+    for request in needs.requests {
+      #expect(conditions?.contains(.init(1, is: request)) == true, "\(request)")
+    }
+  }
+
   /// A list that is wrong about one of these is worth nothing.
   @Test func theFilterListsNothingTwice() {
     let filter = Confinement.systemCalls

@@ -21,6 +21,13 @@ extension Burst {
     private static let areasOffset = originalsOffset + 4672
     private static let byteCount = areasOffset + Front.areaSize * places
 
+    /// Frames that have a place in `room`.
+    static let roomPlaces = 32
+    /// Bytes of each place: header, the longest frame, up to a whole page.
+    static let roomStride = 17 * 4096
+    /// Vectors of one write: the virtio-net header, the frame's front, its pieces.
+    static let vectorCapacity = Burst.maximumPieces + 4
+
     init(arena: Arena) throws {
       precondition(Special.checksumsOffset - Special.needsOffset >= Special.places)
       precondition(Special.frontsOffset - Special.checksumsOffset >= 2 * Special.places)
@@ -31,9 +38,9 @@ extension Burst {
         Special.areasOffset - Special.originalsOffset
           >= MemoryLayout<Original>.stride * Special.places)
       unsafe base = unsafe try arena.allocate(bytes: Special.byteCount)
-      let room = unsafe try arena.allocate(bytes: TapQueue.bufferBytes)
+      let room = unsafe try arena.allocate(bytes: Special.roomPlaces * Special.roomStride)
       let vectors = unsafe try arena.allocate(
-        bytes: TapQueue.vectorCapacity * MemoryLayout<iovec>.stride)
+        bytes: Special.vectorCapacity * MemoryLayout<iovec>.stride)
       unsafe base.storeBytes(of: UInt(bitPattern: room), toByteOffset: 16, as: UInt.self)
       unsafe base.storeBytes(of: UInt(bitPattern: vectors), toByteOffset: 24, as: UInt.self)
     }
@@ -51,13 +58,13 @@ extension Burst {
       nonmutating set { unsafe base.storeBytes(of: newValue, toByteOffset: 8, as: Int.self) }
     }
 
-    /// Where a queue whose frames lie nowhere yet puts them: `TapQueue.bufferBytes`.
+    /// Where a queue whose frames lie nowhere yet puts them: `roomPlaces` of `roomStride` bytes.
     var room: UnsafeMutableRawPointer {
       unsafe UnsafeMutableRawPointer(bitPattern: base.load(fromByteOffset: 16, as: UInt.self))
         .unsafelyUnwrapped
     }
 
-    /// For one write of a frame in pieces: `TapQueue.vectorCapacity`.
+    /// For one write of a frame in pieces: `vectorCapacity`.
     var vectors: UnsafeMutablePointer<iovec> {
       unsafe UnsafeMutablePointer(bitPattern: base.load(fromByteOffset: 24, as: UInt.self))
         .unsafelyUnwrapped

@@ -8,15 +8,8 @@ public import Linux
 /// A read is a system call, and an idle uplink must not cost the guests one a turn. So after an empty read the queue is
 /// left alone for some turns, 64 at the most, which are a few microseconds.
 @safe struct TapQueue {
-  /// Frames read in one burst.
-  static let burst = 32
-  /// Bytes of one frame's place in the worker's buffer: header, the longest frame, up to a whole page.
-  static let stride = 17 * 4096
-  static let bufferBytes = burst * stride
   /// Where the frame begins in its place; the header lies before it, and the frame is aligned.
   static let frameOffset = 64
-  /// Vectors of one write: the virtio-net header, the frame's front, its pieces.
-  static let vectorCapacity = Burst.maximumPieces + 4
   /// Most turns without a look.
   private static let longestPause: UInt16 = 64
 
@@ -37,7 +30,7 @@ public import Linux
     self.state = state
   }
 
-  /// Reads what is there, at most `burst` frames, as plain ones: the virtio-net header lies right before the frame.
+  /// Reads what is there, and there is room for, as plain frames: the virtio-net header lies right before the frame.
   @inline(never)
   mutating func gather(_ burst: Burst) -> Gathered {
     if pause > 0 {
@@ -55,12 +48,13 @@ public import Linux
     let counters = state.counters
     let buffer = unsafe burst.special.room
     var gathered = Gathered()
-    while gathered.frames < TapQueue.burst {
+    while gathered.frames < Burst.Special.roomPlaces {
       let index = gathered.frames
-      let data = unsafe buffer + (index &* TapQueue.stride &+ TapQueue.frameOffset)
+      let data = unsafe buffer + (index &* Burst.Special.roomStride &+ TapQueue.frameOffset)
       // SAFETY: a place has room for the header before `data` and the longest frame behind it.
       let count = unsafe clx_read(
-        descriptor, data - headerSize, TapQueue.stride &- TapQueue.frameOffset &+ headerSize)
+        descriptor, data - headerSize,
+        Burst.Special.roomStride &- TapQueue.frameOffset &+ headerSize)
       if count <= 0 {
         // What a deleted interface answers; nothing will ever come from it again.
         if count == -Int(EBADFD) { counters.breakDown(.deviceGone) }
@@ -164,7 +158,7 @@ public import Linux
       var count = 2
       var rest = burst.rest(of: index)
       var left = unsafe length &- front.length
-      while left > 0, count < TapQueue.vectorCapacity {
+      while left > 0, count < Burst.Special.vectorCapacity {
         let step = min(left, rest.remainingHere)
         if step == 0 { break }
         unsafe vectors[count] = unsafe iovec(iov_base: rest.here, iov_len: step)
