@@ -45,7 +45,10 @@ extension VhostBackend {
   }
 
   private func note(_ ring: RingConfiguration, _ setup: RingSetup, worker: Int, node: Int?) {
-    running[ring.index] = (worker, setup)
+    // Its eventfds may be exchanged, and are not to be kept here.
+    var kept = setup
+    (kept.kick, kept.call) = (nil, nil)
+    running[ring.index] = (worker, kept)
     port.status.update { status in
       status.guestNode = node ?? status.guestNode
       status.runs += 1
