@@ -16,11 +16,12 @@ PROGRAMS = os.environ.get("SWIVEL_PROGRAMS", os.path.join(REPOSITORY, ".build", 
 class Swivel(Switch):
     name = "swivel"
     title = "swivel"
+    checkout = REPOSITORY
+    programs = PROGRAMS
 
     def version(self):
-        return (
-            "swivel " + output(["git", "-C", REPOSITORY, "describe", "--always", "--dirty"]).strip()
-        )
+        described = output(["git", "-C", self.checkout, "describe", "--always", "--dirty"])
+        return f"{self.title} {described.strip()}"
 
     def start(self, folder, case):
         sockets = socket_paths(folder, "swivel", case.ports)
@@ -33,7 +34,7 @@ class Swivel(Switch):
             for number, path in enumerate(sockets):
                 file.write(f"  - {{ name: port{number}, vhost-user: {{ path: {path} }} }}\n")
         process = Process(
-            [os.path.join(PROGRAMS, "swiveld"), "--config", configuration],
+            [os.path.join(self.programs, "swiveld"), "--config", configuration],
             cpus=self.cpus.all,
             log=os.path.join(folder, "swiveld.log"),
         )
@@ -50,3 +51,15 @@ class Swivel(Switch):
         taken, delivered = stats["received"], stats["sent"]
         dropped = sum([*taken["drops"].values(), *delivered["drops"].values()])
         return taken["frames"] + taken["replicas"] - delivered["frames"] - dropped
+
+
+class Before(Swivel):
+    """The release build of another checkout, to see what a change has done."""
+
+    name = "before"
+    title = "swivel before"
+
+    def __init__(self, cpus, checkout):
+        super().__init__(cpus)
+        self.checkout = os.path.abspath(checkout)
+        self.programs = os.path.join(self.checkout, ".build", "release")

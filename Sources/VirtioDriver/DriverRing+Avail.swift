@@ -4,29 +4,29 @@ internal import Synchronization
 
 /// Making buffers available (virtio v1.4, 2.7.13 and 2.8.21).
 extension DriverRing {
-  /// Adds a buffer of device-readable, then device-writable segments; `publish` shows it. In a packed ring
-  /// segments are all direct or all indirect (2.8.5).
+  /// Adds a buffer of device-readable, then device-writable pieces; `publish` shows it. In a packed ring
+  /// pieces are all direct or all indirect (2.8.5).
   ///
   /// - Returns: the buffer's token, or `nil` when there are too few free descriptors.
   public mutating func add(
-    readable: [Segment], writable: [Segment] = [], layout: ChainLayout = .direct
+    readable: [Piece], writable: [Piece] = [], layout: ChainLayout = .direct
   ) -> UInt16? {
-    let segments = readable + writable
-    precondition(!segments.isEmpty, "a buffer of no segments")
+    let pieces = readable + writable
+    precondition(!pieces.isEmpty, "a buffer of no pieces")
     let normal: Int
     switch layout {
-    case .direct: normal = segments.count
-    case .indirect(let after): normal = min(after, segments.count)
+    case .direct: normal = pieces.count
+    case .indirect(let after): normal = min(after, pieces.count)
     }
-    let inTable = segments.count - normal
-    precondition(inTable <= max(options.tableEntries, 0), "more segments than a table has entries")
+    let inTable = pieces.count - normal
+    precondition(inTable <= max(options.tableEntries, 0), "more pieces than a table has entries")
     precondition(!options.packed || normal == 0 || inTable == 0, "a packed chain of both kinds")
     let needed = normal + (inTable > 0 ? 1 : 0)
     guard needed <= freeCount, let token = nextToken else { return nil }
 
-    var links = segments.enumerated().map { index, segment in
+    var links = pieces.enumerated().map { index, piece in
       RawDescriptor(
-        address: segment.address, length: segment.length,
+        address: piece.address, length: piece.length,
         flags: index >= readable.count ? RawDescriptor.writeFlag : 0)
     }
     if inTable > 0 {
@@ -86,26 +86,26 @@ extension DriverRing {
   }
 
   /// Adds a buffer of one descriptor: `add`, without its cost.
-  public mutating func add(_ segment: Segment, writable: Bool) -> UInt16? {
+  public mutating func add(_ piece: Piece, writable: Bool) -> UInt16? {
     guard freeCount > 0 else { return nil }
     let token = pop()
-    place(token, segment, writable: writable)
+    place(token, piece, writable: writable)
     return token
   }
 
   /// Makes the buffer `token` available, one descriptor.
   @inline(always)
-  mutating func place(_ token: UInt16, _ segment: Segment, writable: Bool) {
+  mutating func place(_ token: UInt16, _ piece: Piece, writable: Bool) {
     if isSequential {
-      setImage(token, segment, writable: writable)
+      setImage(token, piece, writable: writable)
       return repostInOrder(token)
     }
     writeDescriptor(
       Int(token),
       RawDescriptor(
-        address: segment.address, length: segment.length,
+        address: piece.address, length: piece.length,
         flags: writable ? RawDescriptor.writeFlag : 0))
-    offer(token, chain: 1, writable: writable ? segment.length : 0)
+    offer(token, chain: 1, writable: writable ? piece.length : 0)
   }
 
   /// Writes the avail entry of a split ring's chain whose descriptors are written.

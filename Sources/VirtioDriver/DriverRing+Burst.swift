@@ -35,7 +35,7 @@ extension DriverRing {
       let head = heads[index]
       precondition(Int(head) < size)
       place(
-        head, Segment(pool.base &+ UInt64(Int(head) &* pool.stride), length), writable: writable)
+        head, Piece(pool.base &+ UInt64(Int(head) &* pool.stride), length), writable: writable)
     }
   }
 
@@ -45,8 +45,8 @@ extension DriverRing {
     precondition(outstanding == 0)
     for index in 0..<size {
       if isSequential {
-        let segment = Segment(pool.base &+ UInt64(index &* pool.stride), length)
-        setImage(UInt16(truncatingIfNeeded: index), segment, writable: writable)
+        let piece = Piece(pool.base &+ UInt64(index &* pool.stride), length)
+        setImage(UInt16(truncatingIfNeeded: index), piece, writable: writable)
         continue
       }
       writeDescriptor(
@@ -60,10 +60,10 @@ extension DriverRing {
 
   /// Writes the descriptors of one device-readable buffer once, in `head` and those behind it, or in its
   /// table, so that `repost` alone makes it available. The buffer may not be outstanding. Where descriptors
-  /// are used in ring order a buffer of several segments needs a table.
-  public mutating func prime(_ head: UInt16, _ segments: [Segment], indirect: Bool) {
-    precondition(Int(head) < size && !segments.isEmpty)
-    var list = segments.map { RawDescriptor(address: $0.address, length: $0.length) }
+  /// are used in ring order a buffer of several pieces needs a table.
+  public mutating func prime(_ head: UInt16, _ pieces: [Piece], indirect: Bool) {
+    precondition(Int(head) < size && !pieces.isEmpty)
+    var list = pieces.map { RawDescriptor(address: $0.address, length: $0.length) }
     if indirect {
       writeTable(Int(head), list)
       list = [

@@ -11,11 +11,11 @@ internal import Synchronization
 extension DriverRing {
   /// Remembers the descriptor of the single-descriptor buffer `token`.
   @inline(always)
-  func setImage(_ token: UInt16, _ segment: Segment, writable: Bool) {
+  func setImage(_ token: UInt16, _ piece: Piece, writable: Bool) {
     setImage(
       token,
       RawDescriptor(
-        address: segment.address, length: segment.length,
+        address: piece.address, length: piece.length,
         flags: writable ? RawDescriptor.writeFlag : 0))
   }
 

@@ -35,8 +35,8 @@ internal import SystemPackage
     return unsafe [UInt8](UnsafeRawBufferPointer(start: pointer + offset, count: count))
   }
 
-  /// The buffer as one segment of a descriptor chain.
-  public var segment: Segment { Segment(address, UInt32(clamping: length)) }
+  /// The buffer as one piece of a descriptor chain.
+  public var piece: Piece { Piece(address, UInt32(clamping: length)) }
 }
 
 /// A guest's memory: memfd-backed regions at invented guest physical addresses, mapped in this process

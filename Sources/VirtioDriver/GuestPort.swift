@@ -209,7 +209,7 @@ public import Linux
   private static func memory(for options: Options) throws(SystemError) -> GuestMemory {
     // Generous: every region could hold everything. Untouched memory costs nothing.
     let tables =
-      16 * max(options.transmitLayout.segments, options.receiveLayout.segments, 8)
+      16 * max(options.transmitLayout.pieces, options.receiveLayout.pieces, 8)
     let each =
       options.receiveBufferLength + options.transmitBufferLength + 2 * (26 + tables)
     let needed = options.queuePairs * (options.ringSize * each + 4096) + options.spareMemory + 8192
@@ -227,10 +227,10 @@ public import Linux
     var ringOptions = DriverRing.Options(features)
     var receiveLayout = options.receiveLayout
     receiveLayout.indirect = receiveLayout.indirect && features.contains(.indirectDesc)
-    if receiveLayout.indirect { ringOptions.tableEntries = receiveLayout.segments }
+    if receiveLayout.indirect { ringOptions.tableEntries = receiveLayout.pieces }
     let receiveq = try ring(in: memory, options.ringSize, ringOptions)
     if features.contains(.indirectDesc) {
-      ringOptions.tableEntries = max(options.transmitLayout.segments, 8)
+      ringOptions.tableEntries = max(options.transmitLayout.pieces, 8)
     }
     let transmitq = try ring(in: memory, options.ringSize, ringOptions)
     guard

@@ -41,7 +41,7 @@ extension Lane {
       // SAFETY: `head` is below the ring's size, the capacity of both.
       unsafe idle[buffer] = UInt16(head)
       unsafe frameLengths[head] = UInt32(length)
-      transmitq.prime(UInt16(head), segments(head, length), indirect: options.indirect)
+      transmitq.prime(UInt16(head), described(head, length), indirect: options.indirect)
       if options.segmented {
         let place = pieces(head, length)[0].offset
         transmit.write(fronts[length, default: []], at: place)
@@ -89,18 +89,18 @@ extension Lane {
   }
 
   /// What the descriptors of a frame of `length` bytes in `head`'s buffers name.
-  private func segments(_ head: Int, _ length: Int) -> [Segment] {
+  private func described(_ head: Int, _ length: Int) -> [Piece] {
     let header = UInt64(headerLength)
-    var found: [Segment] = []
+    var found: [Piece] = []
     for (index, piece) in pieces(head, length).enumerated() {
       let address = transmit.address + UInt64(piece.offset)
       let bytes = UInt32(piece.length)
       if index > 0 {
-        found.append(Segment(address, bytes))
+        found.append(Piece(address, bytes))
       } else if options.indirect {
-        found += [Segment(address - header, UInt32(header)), Segment(address, bytes)]
+        found += [Piece(address - header, UInt32(header)), Piece(address, bytes)]
       } else {
-        found.append(Segment(address - header, UInt32(header) + bytes))
+        found.append(Piece(address - header, UInt32(header) + bytes))
       }
     }
     return found

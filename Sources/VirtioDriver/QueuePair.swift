@@ -32,12 +32,12 @@ public import Linux
 
   /// How buffers are cut up into descriptors.
   public struct TransmitLayout: Sendable, Hashable {
-    /// Descriptors a buffer takes: 1, or the header alone and then the frame in `segments - 1` parts.
-    public var segments: Int
+    /// Descriptors a buffer takes: 1, or the header alone and then the frame in `pieces - 1` parts.
+    public var pieces: Int
     public var indirect: Bool
 
-    public init(segments: Int = 1, indirect: Bool = false) {
-      self.segments = segments
+    public init(pieces: Int = 1, indirect: Bool = false) {
+      self.pieces = pieces
       self.indirect = indirect
     }
   }
@@ -92,16 +92,16 @@ public import Linux
   }
 
   /// Receive buffers are one descriptor each.
-  var hasPlainReceiveBuffers: Bool { receiveLayout.segments <= 1 && !receiveLayout.indirect }
+  var hasPlainReceiveBuffers: Bool { receiveLayout.pieces <= 1 && !receiveLayout.indirect }
 
   /// Posts as many receive buffers of several descriptors as the ring has room for.
   func refill() {
-    let needed = receiveLayout.indirect ? 1 : receiveLayout.segments
+    let needed = receiveLayout.indirect ? 1 : receiveLayout.pieces
     while let token = receiveq.nextToken, receiveq.freeCount >= needed {
       let buffer = receiveBuffers.slice(Int(token) * receiveLength, receiveLength)
       let added = receiveq.add(
         readable: [],
-        writable: cut(buffer, receiveLength - headerLength, receiveLayout.segments),
+        writable: cut(buffer, receiveLength - headerLength, receiveLayout.pieces),
         layout: receiveLayout.indirect ? .indirect(after: 0) : .direct)
       precondition(added == token)
     }
@@ -141,7 +141,7 @@ public import Linux
   public func enqueue(_ frame: [UInt8], header: NetHeader = NetHeader()) -> Bool {
     precondition(frame.count <= maxFrameLength, "a frame longer than a transmit buffer")
     reclaim()
-    let parts = max(1, min(layout.segments, frame.count + 1))
+    let parts = max(1, min(layout.pieces, frame.count + 1))
     let needed = layout.indirect ? 1 : parts
     guard let token = transmitq.nextToken, transmitq.freeCount >= needed else {
       statistics.refused += 1
@@ -153,7 +153,7 @@ public import Linux
     let added: UInt16?
     if parts == 1, !layout.indirect {
       added = transmitq.add(
-        buffer.slice(0, headerLength + frame.count).segment, writable: false)
+        buffer.slice(0, headerLength + frame.count).piece, writable: false)
     } else {
       added = transmitq.add(
         readable: cut(buffer, frame.count, parts),
@@ -176,17 +176,17 @@ public import Linux
     return count
   }
 
-  /// The header alone, then the frame in `parts - 1` segments as equal as may be.
-  private func cut(_ buffer: GuestBuffer, _ length: Int, _ parts: Int) -> [Segment] {
-    if parts == 1 { return [buffer.slice(0, headerLength + length).segment] }
-    var segments = [buffer.slice(0, headerLength).segment]
+  /// The header alone, then the frame in `parts - 1` pieces as equal as may be.
+  private func cut(_ buffer: GuestBuffer, _ length: Int, _ parts: Int) -> [Piece] {
+    if parts == 1 { return [buffer.slice(0, headerLength + length).piece] }
+    var pieces = [buffer.slice(0, headerLength).piece]
     var offset = 0
     for index in 1..<parts {
       let end = length * index / (parts - 1)
-      segments.append(buffer.slice(headerLength + offset, end - offset).segment)
+      pieces.append(buffer.slice(headerLength + offset, end - offset).piece)
       offset = end
     }
-    return segments
+    return pieces
   }
 
   func note(_ offence: String) {

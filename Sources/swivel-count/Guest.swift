@@ -68,7 +68,7 @@ final class Guest {
           buffer.slice(0, Guest.headerLength), buffer.slice(Guest.headerLength, workload.length),
         ]
       transmitq.prime(
-        UInt16(head), pieces.map(\.segment), indirect: workload.layout == .indirect)
+        UInt16(head), pieces.map(\.piece), indirect: workload.layout == .indirect)
       idle.append(UInt16(head))
     }
     if workload.inventsSources, number == 0 {

@@ -234,4 +234,131 @@ import Testing
       #expect(try deliver(bench, .split) == bytes)
     }
   }
+
+  // ---- Headers that were judged ----
+
+  /// TCP over IPv4 or IPv6 with a payload, whose sender asks for segments of 100 bytes.
+  private static func segmented(isIPv6: Bool) -> (frame: [UInt8], header: [UInt8], front: Int) {
+    let payload = 900
+    let ip: [UInt8] =
+      isIPv6
+      ? [0x60, 0, 0, 0, UInt8((20 + payload) >> 8), UInt8((20 + payload) & 255), 6, 64]
+        + [UInt8](repeating: 0xFE, count: 16) + [UInt8](repeating: 0xFD, count: 16)
+      : [
+        0x45, 0, UInt8((40 + payload) >> 8), UInt8((40 + payload) & 255), 0, 1, 0x40, 0, 64, 6, 0,
+        0,
+      ]
+        + [10, 0, 0, 1, 10, 0, 0, 2]
+    let tcp: [UInt8] = [4, 1, 4, 2, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x18, 1, 0, 0x12, 0x34, 0, 0]
+    let front = 14 + ip.count + tcp.count
+    let frame =
+      [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1] + (isIPv6 ? [0x86, 0xDD] : [8, 0]) + ip + tcp
+      + (0..<payload).map { UInt8(truncatingIfNeeded: $0) }
+    let header: [UInt8] =
+      [1, isIPv6 ? 4 : 1, UInt8(front), 0, 100, 0, UInt8(14 + ip.count), 0, 16, 0, 0, 0]
+    return (frame, header, front)
+  }
+
+  @Test(
+    "HG-13: of a frame that asks for segments and passes whole, the headers that were judged are delivered, whatever its sender writes there meanwhile",
+    arguments: [false, true], [Target.split, .packed, .tap])
+  func judgedHeaders(_ isIPv6: Bool, _ target: Target) throws {
+    let bench = try Bench()
+    let memory = try RingMemory(size: 32)
+    held.all.append(memory)
+    var setup = memory.setup()
+    setup.offloads = .all
+    let (bytes, header, front) = Self.segmented(isIPv6: isIPv6)
+    var queue = try bench.queue(memory, setup)
+    let place = memory.send(bytes, header: header)
+    var gathered = queue.gather(bench.burst)
+    #expect(gathered.frames == 1)
+    let judged = bench.burst.judge(&gathered, headerSize: 12, allowed: .all, bench.counters)
+    #expect(judged.bytes == bytes.count && gathered.dropped == 0)
+    // Now it is another version, another protocol, and no header at all.
+    memory.write([UInt8](repeating: 0x5A, count: 12 + front), at: place)
+    let (received, delivered) = try deliverWhole(bench, target)
+    #expect(Array(delivered.prefix(front)) == Array(bytes.prefix(front)))
+    #expect(delivered == bytes)
+    #expect(Array(received.prefix(10)) == Array(header.prefix(10)))
+  }
+
+  /// As `deliver`, to a receiver that takes over everything; with the virtio-net header.
+  private func deliverWhole(
+    _ bench: Bench, _ target: Target
+  ) throws -> (header: [UInt8], frame: [UInt8]) {
+    var bytes: [UInt8] = []
+    if target == .tap {
+      var both: [CInt] = [-1, -1]
+      let kind = CInt(SOCK_DGRAM.rawValue) | CInt(SOCK_NONBLOCK.rawValue)
+      try SystemError.check(socketpair(AF_UNIX, kind, 0, &both), "socketpair")
+      let ends = both.map { OwnedFD(taking: $0) }
+      let queue = TapQueue(
+        descriptor: ends[0].raw, headerSize: 12, offloads: .all, state: bench.state)
+      #expect(queue.deliver(bench.burst, bench.burst.natural, 1, limit: 65_550).frames == 1)
+      bytes = [UInt8](repeating: 0, count: 4096)
+      bytes.removeLast(4096 - max(0, recv(ends[1].raw, &bytes, bytes.count, 0)))
+    } else if target == .split {
+      let memory = try RingMemory(size: 8)
+      let place = memory.allocate(4096)
+      memory.describe(0, address: memory.address(place), length: 4096, flags: 2)
+      memory.offer(0)
+      var setup = memory.setup()
+      setup.offloads = .all
+      var queue = try bench.queue(memory, setup)
+      #expect(bench.deliver(&queue).frames == 1)
+      queue.publish()
+      bytes = memory.read(place, Int(memory.usedEntry(0).length))
+    } else {
+      let driver = try PackedDriver(size: 8)
+      var setup = driver.setup()
+      setup.offloads = .all
+      var queue = try bench.queue(driver, setup, isTransmitq: false)
+      let part = PackedDriver.Part(
+        offset: driver.memory.allocate(4096), length: 4096, writable: true)
+      driver.offer([part], id: 1)
+      #expect(bench.deliver(&queue).frames == 1)
+      queue.publish()
+      bytes = driver.memory.read(part.offset, Int(driver.used?.length ?? 0))
+    }
+    return (Array(bytes.prefix(12)), Array(bytes.dropFirst(12)))
+  }
+
+  @Test(
+    "A tag that is pushed moves what a frame asks for, whole and in segments",
+    arguments: [false, true])
+  func offloadsMove(_ isIPv6: Bool) throws {
+    let bench = try Bench()
+    let memory = try RingMemory(size: 32)
+    held.all.append(memory)
+    var setup = memory.setup()
+    setup.offloads = .all
+    let (bytes, header, front) = Self.segmented(isIPv6: isIPv6)
+    var queue = try bench.queue(memory, setup)
+    memory.send(bytes, header: header)
+    var gathered = queue.gather(bench.burst)
+    _ = bench.burst.judge(&gathered, headerSize: 12, allowed: .all, bench.counters)
+    let tag = Rewriting(
+      name: "tag", dropped: 12, put: Array(bytes.prefix(12)) + [0x81, 0, 0, 10])
+    #expect(rewrite(bench, tag))
+    let tagged = tag.applied(to: bytes)
+    let (received, delivered) = try deliverWhole(bench, .split)
+    #expect(delivered == tagged)
+    #expect(received[2] == UInt8(front + 4) && received[6] == header[6] + 4 && received[8] == 16)
+    // Nine segments of 100 bytes, each with the tag.
+    var segments = try #require(Segmenter(bench.burst, 0))
+    #expect(segments.count == 9)
+    while segments.next() {
+      #expect(bench.burst.lengths[Burst.size] == UInt32(front + 4 + 100))
+      let (base, length, skipped) = bench.burst.front(of: Burst.size)
+      #expect(length == front + 4 && skipped == 0)
+      #expect((12..<16).map { base.load(fromByteOffset: $0, as: UInt8.self) } == [0x81, 0, 0, 10])
+    }
+    bench.burst.restore(1)
+    #expect(try deliverWhole(bench, .packed).frame == bytes)
+    #expect(try deliverWhole(bench, .packed).header.prefix(10) == header.prefix(10))
+    // What is asked for may not lie in what is dropped.
+    #expect(!rewrite(bench, Rewriting(name: "", dropped: front, put: [])))
+    #expect(try deliverWhole(bench, .packed).frame == bytes)
+  }
 }

@@ -58,7 +58,7 @@ enum OffloadTarget {
 
     func run(_ input: inout Input) {
       let layout = input.byte()
-      sender.pair.layout = .init(segments: 1 + Int(layout & 15), indirect: layout & 16 != 0)
+      sender.pair.layout = .init(pieces: 1 + Int(layout & 15), indirect: layout & 16 != 0)
       let header = VirtioDriver.NetHeader(input.take(10).padded(to: 10), length: 10)
       let length = min(65_560, Int(input.number(UInt16.self)))
       var frame = Array(input.rest().prefix(length))

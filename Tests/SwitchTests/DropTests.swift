@@ -156,29 +156,29 @@ extension SwitchTests {
     struct Wrong: Sendable, CustomStringConvertible {
       var description: String
       var reason: String
-      var segments: @Sendable (_ buffer: UInt64) -> [Segment]
+      var segments: @Sendable (_ buffer: UInt64) -> [Piece]
       var writable = false
     }
 
     static let wrongs: [Wrong] = [
-      Wrong(description: "13 bytes (HG-19)", reason: "runt") { [Segment($0, 12 + 13)] },
-      Wrong(description: "no byte (HG-19)", reason: "runt") { [Segment($0, 12)] },
+      Wrong(description: "13 bytes (HG-19)", reason: "runt") { [Piece($0, 12 + 13)] },
+      Wrong(description: "no byte (HG-19)", reason: "runt") { [Piece($0, 12)] },
       Wrong(description: "65,551 bytes (HG-19)", reason: "oversize") {
-        [Segment($0, 12 + 65_551)]
+        [Piece($0, 12 + 65_551)]
       },
-      Wrong(description: "half a header (HG-08)", reason: "header_too_short") { [Segment($0, 6)] },
+      Wrong(description: "half a header (HG-08)", reason: "header_too_short") { [Piece($0, 6)] },
       Wrong(description: "outside of memory (HG-01)", reason: "malformed_descriptor") { _ in
-        [Segment(1 << 40, 76)]
+        [Piece(1 << 40, 76)]
       },
       Wrong(description: "address and length wrap (HG-02)", reason: "malformed_descriptor") { _ in
-        [Segment(.max - 10, 76)]
+        [Piece(.max - 10, 76)]
       },
       Wrong(description: "4 GiB long (HG-03)", reason: "malformed_descriptor") {
-        [Segment($0, .max)]
+        [Piece($0, .max)]
       },
       Wrong(
         description: "for the device to write (HG-09)", reason: "malformed_descriptor",
-        segments: { [Segment($0, 76)] }, writable: true),
+        segments: { [Piece($0, 76)] }, writable: true),
     ]
 
     @Test(

@@ -135,8 +135,8 @@ extension SwitchTests {
       try introduce(guests)
       for (sequence, length) in Self.lengths.enumerated() {
         for layout in [
-          QueuePair.TransmitLayout(), .init(segments: 2), .init(segments: 7),
-          .init(segments: 8, indirect: true),
+          QueuePair.TransmitLayout(), .init(pieces: 2), .init(pieces: 7),
+          .init(pieces: 8, indirect: true),
         ] {
           guests[0].pairs[0].layout = layout
           let frame = TestFrame.make(
@@ -157,7 +157,7 @@ extension SwitchTests {
       try introduce(guests)
       for length in 14...41 {
         for segments in [1, 2, 3, 5] {
-          guests[0].pairs[0].layout = .init(segments: segments)
+          guests[0].pairs[0].layout = .init(pieces: segments)
           let frame = EthernetFrame.make(
             to: .station(1), from: .station(0), payload: [UInt8](1...60), length: length)
           try guests[0].deliver(frame)

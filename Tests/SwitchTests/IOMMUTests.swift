@@ -45,9 +45,9 @@ extension SwitchTests {
       case .splitInOrder: options.features.insert(.inOrder)
       case .splitIndirect, .packedIndirect:
         if way == .packedIndirect { options.features.insert(.ringPacked) }
-        options.transmitLayout = .init(segments: 4, indirect: true)
+        options.transmitLayout = .init(pieces: 4, indirect: true)
       case .pieces:
-        options.transmitLayout = .init(segments: 5)
+        options.transmitLayout = .init(pieces: 5)
         // Buffers straddle pages, and frames buffers.
         options.receiveBufferLength = 1000
         options.transmitBufferLength = 3000
@@ -115,7 +115,7 @@ extension SwitchTests {
         spare.write(bytes + frame(1000 + round))
         func send() {
           let token = sender.transmitq.add(
-            own.slice(0, 12 + frame(0).count).segment, writable: false)
+            own.slice(0, 12 + frame(0).count).piece, writable: false)
           #expect(token != nil)
           sender.flush()
           guests[0].settle()

@@ -128,10 +128,10 @@ extension SwitchTests {
             let bytes = packet.header(mode).bytes() + packet.frame(mode)
             buffer.write(bytes)
             var offset = 0
-            var segments: [Segment] = []
+            var segments: [Piece] = []
             for piece in pieces + [bytes.count] where offset < bytes.count {
               let length = min(piece, bytes.count - offset)
-              segments.append(buffer.slice(offset, length).segment)
+              segments.append(buffer.slice(offset, length).piece)
               offset += length
             }
             #expect(pair.transmitq.add(readable: segments) != nil)
@@ -185,7 +185,7 @@ extension SwitchTests {
         frames.append((frame, NetHeader(flags: 1, csumStart: UInt16(length - 2), csumOffset: 0)))
       }
       for (layout, (frame, header)) in frames.enumerated().map({ ($0.offset % 9, $0.element) }) {
-        bed.sender.pairs[0].layout = .init(segments: 1 + layout)
+        bed.sender.pairs[0].layout = .init(pieces: 1 + layout)
         bed.send(frame, header)
         let received = try #require(bed.receivers[0].pairs[0].receiveWithHeader())
         if received.header.flags & NetHeader.needsCsum != 0 {

@@ -169,7 +169,7 @@ extension SwitchTests {
         let bytes = packet.header(mode).bytes() + packet.frame(mode)
         buffer.write(bytes)
         #expect(
-          pair.transmitq.add(readable: [buffer.slice(0, bytes.count).segment]) != nil)
+          pair.transmitq.add(readable: [buffer.slice(0, bytes.count).piece]) != nil)
         pair.flush()
         bed.sender.settle()
         for receiver in bed.receivers {

@@ -55,7 +55,7 @@ struct OffloadRow: Sendable, CustomTestStringConvertible {
   }
 
   static let layouts: [QueuePair.TransmitLayout] = [
-    .init(), .init(segments: 2), .init(segments: 7), .init(segments: 8, indirect: true),
+    .init(), .init(pieces: 2), .init(pieces: 7), .init(pieces: 8, indirect: true),
   ]
 
   let values: [Int]
@@ -80,7 +80,7 @@ struct OffloadRow: Sendable, CustomTestStringConvertible {
     var options = OffloadBed.options(receiver, without: [.version1, .mrgRxbuf, .eventIdx])
     options.receiveLayout =
       [
-        .init(), .init(segments: 4), .init(segments: 18, indirect: true), .init(),
+        .init(), .init(pieces: 4), .init(pieces: 18, indirect: true), .init(),
       ][value(.receiving)]
     // Many small buffers, of an odd length, where they are merged.
     if value(.receiving) == 3, options.features.contains(.mrgRxbuf) {

@@ -129,7 +129,7 @@ extension SwitchTests {
 
     @Test(
       "A header that claims nonsense costs its frame, by name, once, and nobody else anything (E45, E48)",
-      arguments: [QueuePair.TransmitLayout(), .init(segments: 7)])
+      arguments: [QueuePair.TransmitLayout(), .init(pieces: 7)])
     func malformed(_ layout: QueuePair.TransmitLayout) throws {
       let bench = try Bench()
       let bed = try OffloadBed.attach(bench, receivers: [OffloadBed.guestAll, []])

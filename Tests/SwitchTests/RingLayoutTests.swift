@@ -45,8 +45,8 @@ extension SwitchTests {
       try introduce(guests)
       for (sequence, length) in [42, 60, 64, 128, 1514, 2036, 2037, 4096, 9000].enumerated() {
         for shape in [
-          QueuePair.TransmitLayout(), .init(segments: 2), .init(segments: 7),
-          .init(segments: 8, indirect: true),
+          QueuePair.TransmitLayout(), .init(pieces: 2), .init(pieces: 7),
+          .init(pieces: 8, indirect: true),
         ] {
           guests[0].pairs[0].layout = shape
           let frame = TestFrame.make(

@@ -33,7 +33,7 @@ struct Shape: Sendable, CustomStringConvertible {
     options.transmitBufferLength = 9012
     // A direct chain must fit the ring.
     options.transmitLayout = .init(
-      segments: indirect ? segments : min(segments, ringSize), indirect: indirect)
+      pieces: indirect ? segments : min(segments, ringSize), indirect: indirect)
     options.regionAddresses = Array([0, 1 << 32, 5 << 32].prefix(regions))
     return options
   }

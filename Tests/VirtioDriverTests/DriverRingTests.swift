@@ -26,7 +26,7 @@ func makeRing(
     var sent: UInt64 = 0
     var returned: UInt64 = 0
     while sent < 70_000 {
-      while let token = ring.add(Segment(0x1000 + sent % 4096, 1), writable: false) {
+      while let token = ring.add(Piece(0x1000 + sent % 4096, 1), writable: false) {
         #expect(Int(token) < size)
         sent += 1
       }
@@ -50,9 +50,9 @@ func makeRing(
     var ring = try makeRing(16, memory, tables: 8)
     let device = ReferenceDevice(ring, memory)
     for round in 0..<3000 {
-      let readable = (0..<round % 5).map { Segment(UInt64(0x2000 + 64 * $0), UInt32($0 + 1)) }
+      let readable = (0..<round % 5).map { Piece(UInt64(0x2000 + 64 * $0), UInt32($0 + 1)) }
       let writable = (0..<(readable.isEmpty ? 1 : round % 4)).map {
-        Segment(UInt64(0x8000 + 64 * $0), UInt32($0 + 7))
+        Piece(UInt64(0x8000 + 64 * $0), UInt32($0 + 7))
       }
       let layout: ChainLayout =
         switch round % 3 {
@@ -86,7 +86,7 @@ func makeRing(
     var held: [UInt16] = []
     for _ in 0..<2000 {
       while let token = ring.add(
-        readable: [Segment](repeating: Segment(0x1000, 8), count: Int.random(in: 1...4)))
+        readable: [Piece](repeating: Piece(0x1000, 8), count: Int.random(in: 1...4)))
       {
         #expect(!held.contains(token))
         held.append(token)
@@ -119,7 +119,7 @@ func makeRing(
     }
     for _ in 0..<70_000 {
       device.suppressKicks()
-      _ = ring.add(Segment(0x1000, 1), writable: false)
+      _ = ring.add(Piece(0x1000, 1), writable: false)
       ring.publishAndKick()
       turn(&ring)
     }
@@ -131,7 +131,7 @@ func makeRing(
       #expect(!device.requestKicks())
       var waiting = ring.enableInterrupts()
       #expect(!waiting)
-      _ = ring.add(Segment(0x1000, 1), writable: false)
+      _ = ring.add(Piece(0x1000, 1), writable: false)
       ring.publishAndKick()
       #expect(device.requestKicks())
       while let chain = device.next() { device.complete(UInt32(chain.head), 0) }
@@ -151,7 +151,7 @@ func makeRing(
     let memory = try GuestMemory(length: 1 << 20)
     var ring = try makeRing(8, memory)
     let device = ReferenceDevice(ring, memory)
-    let added = ring.add(Segment(0x1000, 10), writable: true)
+    let added = ring.add(Piece(0x1000, 10), writable: true)
     let token = try #require(added)
     ring.publish()
     ring.usedIndex = 5
@@ -185,7 +185,7 @@ func makeRing(
     for round in 0..<2000 {
       var served = 0
       while let chain = device.next() {
-        #expect(chain.writable == [Segment(pool.base + 256 * UInt64(chain.head), 256)])
+        #expect(chain.writable == [Piece(pool.base + 256 * UInt64(chain.head), 256)])
         device.complete(UInt32(chain.head), device.write([1, 2, UInt8(round % 256)], to: chain))
         served += 1
       }
@@ -237,7 +237,7 @@ func makeRing(
       while sent < UInt64(total), let head = ring.nextToken {
         let buffer = buffers.slice(64 * Int(head), 64)
         buffer.write(FrontEndMessage.words(sent))
-        _ = ring.add(buffer.segment, writable: false)
+        _ = ring.add(buffer.piece, writable: false)
         sent += 1
       }
       ring.publishAndKick()

@@ -19,15 +19,15 @@ private func attach(
 
   static let shapes: [(String, VirtioFeatures, QueuePair.TransmitLayout, [UInt64])] = [
     ("mergeable", .usual, .init(), [0]),
-    ("chained", .usual, .init(segments: 4), [0, 4 << 30]),
-    ("indirect", .usual, .init(segments: 3, indirect: true), [0, 1 << 30, 4 << 30]),
-    ("not mergeable", [.version1, .protocolFeatures], .init(segments: 2), [0]),
-    ("legacy", [.protocolFeatures], .init(segments: 2), [0]),
-    ("in order", .usual.union(.inOrder), .init(segments: 3), [0]),
+    ("chained", .usual, .init(pieces: 4), [0, 4 << 30]),
+    ("indirect", .usual, .init(pieces: 3, indirect: true), [0, 1 << 30, 4 << 30]),
+    ("not mergeable", [.version1, .protocolFeatures], .init(pieces: 2), [0]),
+    ("legacy", [.protocolFeatures], .init(pieces: 2), [0]),
+    ("in order", .usual.union(.inOrder), .init(pieces: 3), [0]),
     ("packed", .usual.union(.ringPacked), .init(), [0]),
-    ("packed, chained", .usual.union(.ringPacked), .init(segments: 4), [0, 4 << 30]),
-    ("packed, indirect", .usual.union(.ringPacked), .init(segments: 3, indirect: true), [0]),
-    ("packed, in order", .usual.union([.ringPacked, .inOrder]), .init(segments: 2), [0]),
+    ("packed, chained", .usual.union(.ringPacked), .init(pieces: 4), [0, 4 << 30]),
+    ("packed, indirect", .usual.union(.ringPacked), .init(pieces: 3, indirect: true), [0]),
+    ("packed, in order", .usual.union([.ringPacked, .inOrder]), .init(pieces: 2), [0]),
   ]
 
   @Test("Frames of every length come back whole and in order", arguments: shapes)
@@ -79,8 +79,8 @@ private func attach(
     options.receiveBufferLength = merging == [] ? 12 + 9000 : 700
     options.transmitBufferLength = 12 + 9000
     for layout in [
-      QueuePair.TransmitLayout(segments: 5), .init(segments: 19, indirect: true),
-      .init(segments: 1, indirect: true),
+      QueuePair.TransmitLayout(pieces: 5), .init(pieces: 19, indirect: true),
+      .init(pieces: 1, indirect: true),
     ] {
       options.receiveLayout = layout
       let (port, backend) = try attach(options)

@@ -56,23 +56,23 @@ final class PackedReferenceDevice: ReferenceDevice {
       precondition(isAvailable(taken), "a partial chain (2.8.6)")
       let at = descriptors + 16 * (taken % size)
       let flags = flags(taken).pointee.load(ordering: .acquiring)
-      let segment = Segment(at.load(as: UInt64.self), (at + 8).load(as: UInt32.self))
+      let piece = Piece(at.load(as: UInt64.self), (at + 8).load(as: UInt32.self))
       chain.head = (at + 12).load(as: UInt16.self)
       chain.descriptors += 1
       taken += 1
       if flags & 4 != 0 {
         precondition(flags & 1 == 0 && chain.descriptors == 1, "indirect in a chain (2.8.19)")
         chain.tables += 1
-        let table = translate(segment.address, Int(segment.length))
-        for entry in 0..<Int(segment.length) / 16 {
+        let table = translate(piece.address, Int(piece.length))
+        for entry in 0..<Int(piece.length) / 16 {
           let at = table + 16 * entry
           append(
-            Segment(at.load(as: UInt64.self), (at + 8).load(as: UInt32.self)),
+            Piece(at.load(as: UInt64.self), (at + 8).load(as: UInt32.self)),
             (at + 14).load(as: UInt16.self), to: &chain)
         }
         break
       }
-      append(segment, flags, to: &chain)
+      append(piece, flags, to: &chain)
       if flags & 1 == 0 { break }
     }
     precondition(lengths[chain.head] == nil, "a buffer id twice")
@@ -80,12 +80,12 @@ final class PackedReferenceDevice: ReferenceDevice {
     return chain
   }
 
-  private func append(_ segment: Segment, _ flags: UInt16, to chain: inout Chain) {
+  private func append(_ piece: Piece, _ flags: UInt16, to chain: inout Chain) {
     if flags & 2 != 0 {
-      chain.writable.append(segment)
+      chain.writable.append(piece)
     } else {
       precondition(chain.writable.isEmpty, "readable after writable")
-      chain.readable.append(segment)
+      chain.readable.append(piece)
     }
   }
 

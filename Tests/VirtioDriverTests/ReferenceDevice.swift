@@ -9,8 +9,8 @@ class ReferenceDevice {
   struct Chain {
     /// What the used entry names: the head, or the buffer id of a packed ring.
     var head: UInt16
-    var readable: [Segment] = []
-    var writable: [Segment] = []
+    var readable: [Piece] = []
+    var writable: [Piece] = []
     var descriptors = 0
     var tables = 0
   }
@@ -83,20 +83,20 @@ class ReferenceDevice {
     var index = first
     while true {
       let at = table + 16 * index
-      let segment = Segment(at.load(as: UInt64.self), (at + 8).load(as: UInt32.self))
+      let piece = Piece(at.load(as: UInt64.self), (at + 8).load(as: UInt32.self))
       let flags = (at + 12).load(as: UInt16.self)
       chain.descriptors += 1
       precondition(chain.descriptors <= 2 * size + 64, "a loop")
       if flags & 4 != 0 {
         chain.tables += 1
-        walk(translate(segment.address, Int(segment.length)), 0, &chain)
+        walk(translate(piece.address, Int(piece.length)), 0, &chain)
         return
       }
       if flags & 2 != 0 {
-        chain.writable.append(segment)
+        chain.writable.append(piece)
       } else {
         precondition(chain.writable.isEmpty, "readable after writable")
-        chain.readable.append(segment)
+        chain.readable.append(piece)
       }
       if flags & 1 == 0 { return }
       index = Int((at + 14).load(as: UInt16.self))
@@ -104,19 +104,19 @@ class ReferenceDevice {
   }
 
   func read(_ chain: Chain) -> [UInt8] {
-    chain.readable.flatMap { segment in
+    chain.readable.flatMap { piece in
       [UInt8](
         UnsafeRawBufferPointer(
-          start: translate(segment.address, Int(segment.length)), count: Int(segment.length)))
+          start: translate(piece.address, Int(piece.length)), count: Int(piece.length)))
     }
   }
 
   /// Writes as much of `bytes` as the chain takes; returns the number.
   func write(_ bytes: [UInt8], to chain: Chain) -> Int {
     var offset = 0
-    for segment in chain.writable {
-      let count = min(bytes.count - offset, Int(segment.length))
-      let target = translate(segment.address, Int(segment.length))
+    for piece in chain.writable {
+      let count = min(bytes.count - offset, Int(piece.length))
+      let target = translate(piece.address, Int(piece.length))
       bytes.withUnsafeBytes { source in
         if count > 0 {
           target.copyMemory(from: source.baseAddress! + offset, byteCount: count)

@@ -38,7 +38,7 @@ import Testing
     while sent < total {
       // A number that leaves the ring's beginning elsewhere each time.
       let limit = sent + UInt64(max(1, size - size / 3))
-      while sent < limit, let token = ring.add(Segment(0x1000 + sent % 4096, 1), writable: false) {
+      while sent < limit, let token = ring.add(Piece(0x1000 + sent % 4096, 1), writable: false) {
         #expect(Int(token) < size)
         sent += 1
       }
@@ -62,9 +62,9 @@ import Testing
     var ring = try make(kind, kind.isPacked ? 13 : 16, memory, tables: 8)
     let device = device(ring, memory)
     for round in 0..<3000 {
-      let readable = (0..<round % 5).map { Segment(UInt64(0x2000 + 64 * $0), UInt32($0 + 1)) }
+      let readable = (0..<round % 5).map { Piece(UInt64(0x2000 + 64 * $0), UInt32($0 + 1)) }
       let writable = (0..<(readable.isEmpty ? 1 : round % 4)).map {
-        Segment(UInt64(0x8000 + 64 * $0), UInt32($0 + 7))
+        Piece(UInt64(0x8000 + 64 * $0), UInt32($0 + 7))
       }
       let indirect = round % 3 == 0
       let added = ring.add(
@@ -93,7 +93,7 @@ import Testing
     var held: [UInt16] = []
     for _ in 0..<3000 {
       while let token = ring.add(
-        readable: [Segment](repeating: Segment(0x1000, 8), count: Int.random(in: 1...4)))
+        readable: [Piece](repeating: Piece(0x1000, 8), count: Int.random(in: 1...4)))
       {
         #expect(!held.contains(token))
         held.append(token)
@@ -127,7 +127,7 @@ import Testing
       while true {
         let count = Int.random(in: 1...4)
         let added = ring.add(
-          readable: [], writable: [Segment](repeating: Segment(0x1000, 8), count: count))
+          readable: [], writable: [Piece](repeating: Piece(0x1000, 8), count: count))
         guard let token = added else { break }
         waiting.append((token, UInt32(8 * count)))
       }
@@ -167,7 +167,7 @@ import Testing
     ring.disableInterrupts()
     for round in 0..<2000 {
       device.suppressKicks()
-      for _ in 0...round % 7 { _ = ring.add(Segment(0x1000, 1), writable: false) }
+      for _ in 0...round % 7 { _ = ring.add(Piece(0x1000, 1), writable: false) }
       ring.publishAndKick()
       while let chain = device.next() { device.complete(UInt32(chain.head), 0) }
       device.publish()
@@ -179,7 +179,7 @@ import Testing
       #expect(!waiting)
       let used = ring.enableInterrupts()
       #expect(!used)
-      for _ in 0...round % 7 { _ = ring.add(Segment(0x1000, 1), writable: false) }
+      for _ in 0...round % 7 { _ = ring.add(Piece(0x1000, 1), writable: false) }
       ring.publishAndKick()
       let kicked = ring.kicks
       #expect(kicked == round)
@@ -197,7 +197,7 @@ import Testing
       ring.deviceEvent = EventSuppression(.descriptor, at: place)
       let before = ring.kicks
       for step in 0..<7 {
-        _ = ring.add(Segment(0x1000, 1), writable: false)
+        _ = ring.add(Piece(0x1000, 1), writable: false)
         ring.publishAndKick()
         #expect(ring.kicks == before + (step >= 2 ? 1 : 0), "round \(round), step \(step)")
         while let chain = device.next() { device.complete(UInt32(chain.head), 0) }
@@ -212,7 +212,7 @@ import Testing
     let memory = try GuestMemory(length: 1 << 20)
     var ring = try make(.packed, 7, memory)
     let device = device(ring, memory)
-    let first = ring.add(Segment(0x1000, 10), writable: true)
+    let first = ring.add(Piece(0x1000, 10), writable: true)
     let token = try #require(first)
     ring.publish()
     _ = device.next()
@@ -220,7 +220,7 @@ import Testing
     device.publish()
     #expect(ring.nextUsed() == .init(token: token, length: 10))
     #expect(ring.violation == .overlong(token: token, length: 11, writable: 10))
-    _ = ring.add(Segment(0x1000, 10), writable: true)
+    _ = ring.add(Piece(0x1000, 10), writable: true)
     ring.publish()
     device.complete(9, 0)
     device.publish()
@@ -280,7 +280,7 @@ import Testing
         for index in 0..<3 {
           let address = UInt64(0x1000 + 16 * index)
           let token = ring.add(
-            readable: [Segment](repeating: Segment(address, 1), count: 1 + (round + index) % 2))
+            readable: [Piece](repeating: Piece(address, 1), count: 1 + (round + index) % 2))
           #expect(token != nil)
           added.append(address)
         }

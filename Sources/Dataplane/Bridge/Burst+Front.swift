@@ -49,8 +49,7 @@ extension Burst {
       let front = unsafe special.fronts[index]
       if front.length > 0 {
         return unsafe (
-          UnsafeRawPointer(special.area(index) + Int(front.start)), Int(front.length),
-          Int(front.skipped)
+          UnsafeRawPointer(special.start(index, front)), Int(front.length), Int(front.skipped)
         )
       }
     }
@@ -83,7 +82,8 @@ extension Burst {
   /// that were judged before. Returns how many there are.
   func deepenFront(of index: Int, to count: Int) -> Int {
     let old = unsafe front(of: index)
-    let area = unsafe special.area(index)
+    let area = unsafe special.area(
+      index, rewritten: special.fronts[index].isRewritten)
     let length = min(count, Int(unsafe lengths[index]))
     if unsafe length <= old.length, unsafe special.fronts[index].length > 0 {
       return unsafe old.length
@@ -166,7 +166,13 @@ extension Burst {
       if !before.isRewritten { restore(index) }
       return false
     }
-    unsafe clx_move(special.area(index) + start, bytes, put)
+    let area = unsafe special.area(index, rewritten: true)
+    if !before.isRewritten {
+      let kept = Int(front.start) &+ dropped
+      unsafe clx_copy(
+        area + kept, special.start(index, front) + dropped, max(0, held &- dropped))
+    }
+    unsafe clx_move(area + start, bytes, put)
     front.start = UInt16(truncatingIfNeeded: start)
     front.length = UInt16(truncatingIfNeeded: held &- dropped &+ put)
     front.isRewritten = true
@@ -177,7 +183,7 @@ extension Burst {
     unsafe withUnsafeMutableBytes(of: &header) { header in
       if let base = header.baseAddress {
         unsafe clx_copy(
-          base, special.area(index) + start, min(EthernetHeader.held, Int(front.length)))
+          base, area + start, min(EthernetHeader.held, Int(front.length)))
       }
     }
     unsafe headers[index] = header

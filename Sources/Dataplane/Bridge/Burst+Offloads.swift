@@ -81,8 +81,7 @@ extension Burst {
 
   /// The headers that a frame's front, of `count` bytes, begins with.
   func headers(in index: Int, _ count: Int) -> SegmentableHeaders? {
-    let start = Int(unsafe special.fronts[index].start)
-    return unsafe SegmentableHeaders(special.area(index) + start, count: count)
+    unsafe SegmentableHeaders(special.start(index, special.fronts[index]), count: count)
   }
 
   // ---- The way out ----
@@ -138,7 +137,7 @@ extension Burst {
       let base = unsafe UnsafeMutableRawPointer(bitPattern: buffers[position]).unsafelyUnwrapped
       if front.length > 0 {
         unsafe clx_copy(
-          base + Int(headerSize), special.area(index) + Int(front.start), Int(front.length))
+          base + Int(headerSize), special.start(index, front), Int(front.length))
       }
       if needs.isEmpty { continue }
       if accepted.covers(needs) {

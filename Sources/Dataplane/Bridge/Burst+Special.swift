@@ -19,7 +19,7 @@ extension Burst {
     private static let frontsOffset = checksumsOffset + 192
     private static let originalsOffset = frontsOffset + 576
     private static let areasOffset = originalsOffset + 4672
-    private static let byteCount = areasOffset + Front.areaSize * places
+    private static let byteCount = areasOffset + 2 * Front.areaSize * places
 
     /// Frames that have a place in `room`.
     static let roomPlaces = 32
@@ -100,11 +100,19 @@ extension Burst {
       unsafe (base + Special.originalsOffset).assumingMemoryBound(to: Original.self)
     }
 
-    /// The memory of a frame's front: `Front.areaSize` bytes.
+    /// The memory of a frame's front: `Front.areaSize` bytes, others for one that was rewritten, so that what was judged
+    /// is still there when the frame is restored.
     @inline(always)
-    func area(_ index: Int) -> UnsafeMutablePointer<UInt8> {
-      unsafe (base + (Special.areasOffset &+ index &* Front.areaSize))
+    func area(_ index: Int, rewritten: Bool) -> UnsafeMutablePointer<UInt8> {
+      let area = 2 &* index &+ (rewritten ? 1 : 0)
+      return unsafe (base + (Special.areasOffset &+ area &* Front.areaSize))
         .assumingMemoryBound(to: UInt8.self)
+    }
+
+    /// The first byte of a frame's front, which it has.
+    @inline(always)
+    func start(_ index: Int, _ front: Front) -> UnsafeMutablePointer<UInt8> {
+      unsafe area(index, rewritten: front.isRewritten) + Int(front.start)
     }
   }
 }

@@ -46,7 +46,7 @@ internal import CLinux
     let part = min(whole.segmentSize, payload &- done)
     let isLast = done &+ part == payload
     let segment = Burst.size
-    let copy = unsafe burst.special.area(segment)
+    let copy = unsafe burst.special.area(segment, rewritten: false)
     let front = unsafe burst.front(of: index)
     unsafe clx_copy(copy, front.base, headers.length)
     unsafe change(copy, part: part, isLast: isLast)

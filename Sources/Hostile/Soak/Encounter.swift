@@ -145,7 +145,7 @@ final class Encounter {
   private static func room(_ guest: GuestPort, frame length: Int) -> Int {
     let options = guest.options
     let buffers =
-      options.ringSize / (options.receiveLayout.indirect ? 1 : options.receiveLayout.segments)
+      options.ringSize / (options.receiveLayout.indirect ? 1 : options.receiveLayout.pieces)
     guard guest.features.contains(.mrgRxbuf) else { return buffers }
     return buffers / ((length + 12) / options.receiveBufferLength + 1)
   }

@@ -11,7 +11,7 @@ extension GuestPort.Options {
     let features = features(&dice)
     options.features = features
     let segments = dice.pick([1, 1, 2, 4])
-    options.transmitLayout = .init(segments: segments, indirect: dice.once(in: 3))
+    options.transmitLayout = .init(pieces: segments, indirect: dice.once(in: 3))
     options.regionAddresses = dice.pick([[0], [0, 1 << 32], [1 << 33, 1 << 34, 1 << 40]])
     options.ringSize =
       features.contains(.ringPacked) ? dice.roll(16...600) : 1 << dice.roll(4...10)
@@ -22,7 +22,7 @@ extension GuestPort.Options {
     } else {
       options.receiveBufferLength = dice.pick([1526, 2048, 9216])
       options.receiveLayout = .init(
-        segments: dice.pick([1, 1, 2, 5]), indirect: dice.once(in: 3))
+        pieces: dice.pick([1, 1, 2, 5]), indirect: dice.once(in: 3))
     }
     if !features.isDisjoint(with: [.hostTSO4, .guestTSO4]) {
       // Whoever takes 64 KiB at a time has room for them.
@@ -67,8 +67,8 @@ extension GuestPort.Options {
     ]
     let names = what.filter { features.contains($0.0) }.map(\.1)
     return "\(queuePairs) pairs of \(ringSize), \(names.joined(separator: " ")), transmit "
-      + "\(transmitBufferLength) in \(transmitLayout.segments)\(transmitLayout.indirect ? " indirect" : ""), "
-      + "receive \(receiveBufferLength) in \(receiveLayout.segments)"
+      + "\(transmitBufferLength) in \(transmitLayout.pieces)\(transmitLayout.indirect ? " indirect" : ""), "
+      + "receive \(receiveBufferLength) in \(receiveLayout.pieces)"
       + "\(receiveLayout.indirect ? " indirect" : ""), \(regionAddresses.count) regions"
   }
 }

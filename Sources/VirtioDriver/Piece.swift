@@ -1,6 +1,6 @@
 /// A piece of guest memory that one descriptor names: guest physical address and bytes. Nothing is
 /// checked: a hostile driver may name what it likes.
-public struct Segment: Sendable, Hashable {
+public struct Piece: Sendable, Hashable {
   public var address: UInt64
   public var length: UInt32
 
@@ -10,11 +10,11 @@ public struct Segment: Sendable, Hashable {
   }
 }
 
-/// How the segments of a buffer are laid out in descriptors (virtio v1.4, 2.7.5).
+/// How the pieces of a buffer are laid out in descriptors (virtio v1.4, 2.7.5).
 public enum ChainLayout: Sendable, Hashable {
-  /// One descriptor a segment, chained.
+  /// One descriptor a piece, chained.
   case direct
-  /// The first `after` segments in normal descriptors, the others in an indirect table (2.7.5.3).
+  /// The first `after` pieces in normal descriptors, the others in an indirect table (2.7.5.3).
   case indirect(after: Int)
 }
 
