@@ -11,7 +11,7 @@ from switch import Switch, socket_paths
 
 
 class Testpmd(Switch):
-    package = "dpdk"
+    package = "dpdk-dev"
 
     def __init__(self, mode, cpus):
         super().__init__(cpus)
