@@ -20,23 +20,9 @@ extension Dataplane {
     }
   }
 
-  /// What workers may still hold.
-  @safe enum Retired {
-    case plan(UnsafeMutablePointer<Plan>)
-    case output(UnsafePointer<Output>)
-    case flood(UnsafeRawPointer)
-
-    fileprivate func free() {
-      switch self {
-      case .plan(let plan): unsafe plan.deallocate()
-      case .output(let output): unsafe output.deallocate()
-      case .flood(let list): unsafe list.deallocate()
-      }
-    }
-  }
-
-  /// Replaced things that are kept until somebody waits anyway.
+  /// Replaced pieces that are kept until somebody waits anyway: so many, and so many bytes.
   private static let retiredLimit = 32
+  private static let retiredBytes = 256 << 10
 
   /// Changes one port, and has workers know of it. `body` gets the port's record, if there is one, and notes what it
   /// has changed.
@@ -48,7 +34,9 @@ extension Dataplane {
       var made = Change()
       let result = body(port(number, state), &state, &made)
       let forgotten = state.stopped ? nil : publish(number, made, &state)
-      let isMuch = state.retired.count > Dataplane.retiredLimit
+      let isMuch =
+        state.retired.count > Dataplane.retiredLimit
+        || state.retired.reduce(0) { $0 + $1.bytes } > Dataplane.retiredBytes
       return (result, forgotten, made.mustWait || forgotten != nil || isMuch)
     }
     if mustWait { reclaim() }
@@ -65,7 +53,9 @@ extension Dataplane {
       return state.retired
     }
     Quiescence.wait(for: workers)
-    for item in retired { item.free() }
+    state.withLock { _ in
+      for block in retired { block.free(arena) }
+    }
   }
 
   /// Makes what has changed anew. Returns the flows that are to be forgotten when no worker records them any more.
@@ -75,7 +65,7 @@ extension Dataplane {
     var woken = change.workers
     var forgotten: FlowTable?
     if change.output {
-      unsafe replaceOutput(of: number, by: port?.makeOutput(), &state)
+      replaceOutput(of: number, port, &state)
       if let port, port.recordsFlows != (port.activeFlows != nil) {
         // Whoever polls its transmitqs begins to record, or ends it; there is nothing to wake them for.
         port.recordsFlows.toggle()
@@ -89,42 +79,62 @@ extension Dataplane {
       state.sources[worker] += port?.sources(port: number, worker: worker) ?? []
       // A worker that sleeps need not know that there is less to do.
       if state.sources[worker].count < before { woken.remove(worker) }
-      let plan = unsafe Plan.allocate(state.sources[worker])
-      if let old = unsafe workers[worker].state.post(plan) {
-        state.retired.append(unsafe .plan(old))
-      }
+      let plan = required { () throws(SystemError) in try Plan.make(state.sources[worker], arena) }
+      workers[worker].state.post(plan)
+      if let old = state.plans[worker] { state.retired.append(old) }
+      state.plans[worker] = plan
       state.publications[worker] += 1
       if woken.contains(worker) { workers[worker].wake.signal() }
     }
     return forgotten
   }
 
-  private func replaceOutput(
-    of number: Int, by output: UnsafePointer<Output>?, _ state: inout State
-  ) {
-    let old = unsafe ports.exchange(number, output)
-    if let old = unsafe old { state.retired.append(unsafe .output(old)) }
-    if unsafe (old == nil) == (output == nil) { return }
-    if unsafe output == nil {
+  private func replaceOutput(of number: Int, _ port: PortRecord?, _ state: inout State) {
+    guard let port else { return }
+    let output = required { () throws(SystemError) in try port.makeOutput(arena) }
+    let old = port.output
+    ports.setOutput(output, of: number)
+    port.output = output
+    if let old { state.retired.append(old) }
+    if (old == nil) == (output == nil) { return }
+    if output == nil {
       state.open.removeAll { $0 == UInt16(number) }
     } else {
       let place = state.open.firstIndex { $0 > UInt16(number) } ?? state.open.count
       state.open.insert(UInt16(number), at: place)
     }
-    let list = unsafe ports.exchange(flood: FloodList.allocate(state.open))
-    if let list = unsafe list { state.retired.append(unsafe .flood(list)) }
+    let list = required { () throws(SystemError) in try FloodList.make(state.open, arena) }
+    ports.setFlood(list)
+    if let old = state.flood { state.retired.append(old) }
+    state.flood = list
   }
 
-  /// Frees everything. No worker runs any more.
-  func freePublished(_ state: inout State) {
-    for worker in workers {
-      if let plan = unsafe worker.state.post(nil) { unsafe plan.deallocate() }
+  /// Without memory for a few lines nothing can be told to workers, not even that a queue is gone: as where the
+  /// runtime lacks memory.
+  private func required<Value>(_ make: () throws(SystemError) -> Value) -> Value {
+    do throws(SystemError) {
+      return try make()
+    } catch {
+      fatalError("no memory for what workers work by: \(error)")
     }
-    for number in state.open {
-      if let output = unsafe ports.exchange(Int(number), nil) { unsafe output.deallocate() }
+  }
+
+  /// Takes everything from workers, none of which runs any more.
+  func unpublish(_ state: inout State) {
+    for (index, worker) in workers.enumerated() {
+      worker.state.post(nil)
+      state.plans[index]?.free(arena)
+      state.plans[index] = nil
     }
-    if let list = unsafe ports.exchange(flood: nil) { unsafe list.deallocate() }
-    for item in state.retired { item.free() }
+    for case let port? in state.ports {
+      port.output?.free(arena)
+      port.output = nil
+    }
+    for number in state.open { ports.setOutput(nil, of: Int(number)) }
+    ports.setFlood(nil)
+    state.flood?.free(arena)
+    state.flood = nil
+    for block in state.retired { block.free(arena) }
     state.retired = []
     state.open = []
   }

@@ -62,10 +62,13 @@ internal import Linux
     var sources: [[Plan.Source]]
     /// By worker: plans it was given.
     var publications: [Int]
-    /// Ports that are up, in order.
+    /// By worker: its newest plan.
+    var plans: [Block?]
+    /// Ports that are up, in order, and their list as workers have it.
     var open: [UInt16] = []
-    /// What was replaced and is not freed yet.
-    var retired: [Retired] = []
+    var flood: Block?
+    /// What was replaced and is not freed yet, as workers may hold it.
+    var retired: [Block] = []
     /// Counts of ports that are gone, so that sums never shrink.
     var departed = (
       transmitq: CounterSample(), receiveq: CounterSample(), learning: LearningCounts()
@@ -95,7 +98,8 @@ internal import Linux
     state = Lock(
       State(
         sources: [[Plan.Source]](repeating: [], count: count),
-        publications: [Int](repeating: 0, count: count)))
+        publications: [Int](repeating: 0, count: count),
+        plans: [Block?](repeating: nil, count: count)))
     do {
       for worker in workers { try configuration.threads ? worker.start() : worker.rest() }
     } catch {
@@ -110,7 +114,7 @@ internal import Linux
       if state.stopped { return }
       state.stopped = true
       for worker in workers { worker.stop() }
-      freePublished(&state)
+      unpublish(&state)
     }
   }
 

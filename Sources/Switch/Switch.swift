@@ -24,9 +24,6 @@ public final class Switch: SwitchService {
     public var hugepages: Bool
     public var topology: Topology
 
-    /// `false`: a test turns the workers by hand.
-    var threads = true
-
     public init(
       cpus: [Int], pinned: Bool = true, busy: Bool = false, macEntries: Int = 16384,
       macAge: Double = 300, macsPerPort: Int = 1024, hugepages: Bool = true,
@@ -55,16 +52,23 @@ public final class Switch: SwitchService {
   private let housekeeping: Lock<Housekeeping?>
 
   /// Starts the workers; fails when a CPU can't be used or there is no memory.
-  public init(_ configuration: Configuration, logger: Logger) throws {
+  public convenience init(_ configuration: Configuration, logger: Logger) throws {
+    let dataplane = try Dataplane(
+      .init(
+        workers: configuration.cpus.map { cpu in
+          .init(
+            cpu: configuration.pinned ? cpu : nil, node: configuration.topology.node(ofCPU: cpu))
+        }, poll: configuration.busy ? .busy : .adaptive, macEntries: configuration.macEntries,
+        hugepages: configuration.hugepages))
+    try self.init(configuration, dataplane, logger: logger)
+  }
+
+  /// - Parameter dataplane: has a worker for each CPU of the configuration.
+  init(_ configuration: Configuration, _ dataplane: Dataplane, logger: Logger) throws {
     self.configuration = configuration
+    self.dataplane = dataplane
     self.logger = logger
     let nodes = configuration.cpus.map { configuration.topology.node(ofCPU: $0) }
-    dataplane = try Dataplane(
-      .init(
-        workers: zip(configuration.cpus, nodes).map { cpu, node in
-          .init(cpu: configuration.pinned ? cpu : nil, node: node)
-        }, poll: configuration.busy ? .busy : .adaptive, macEntries: configuration.macEntries,
-        hugepages: configuration.hugepages, threads: configuration.threads))
     placement = Lock(Placement(nodes: nodes))
     housekeeping = Lock(nil)
     for (index, sample) in dataplane.workerSamples().enumerated() {

@@ -99,15 +99,22 @@ import Testing
   func replacement(_ poll: PollMode) throws {
     let worker = try worker(poll)
     try worker.start()
+    let arena = Arena(node: 0, allowHuge: false)
+    var old: Block?
     for round in 0..<2000 {
-      let plan = Plan.allocate([])
-      let old = worker.state.post(plan)
+      let plan = try Plan.make([], arena)
+      worker.state.post(plan)
       if round % 7 == 0 { worker.wake.signal() }
       Quiescence.wait(for: [worker])
-      if let old { old.deallocate() }
+      if let old {
+        // Whoever still looked at it would poll a source that there is not.
+        old.base.storeBytes(of: 1 << 40, as: Int.self)
+        old.free(arena)
+      }
+      old = plan
     }
     worker.stop()
-    if let last = worker.state.post(nil) { last.deallocate() }
+    worker.state.post(nil)
   }
 
   @Test("On return from stopRing the ring's memory may go", arguments: [PollMode.busy, .adaptive])

@@ -35,11 +35,13 @@ enum PortTarget {
     let guest: HonestGuest
 
     init() throws {
-      var configuration = Switch.Configuration(
-        cpus: [0], pinned: false, macEntries: 16, hugepages: false)
-      configuration.threads = false
       let logger = Logger(label: "fuzz") { _ in SwiftLogNoOpLogHandler() }
-      network = try Switch(configuration, logger: logger)
+      // Its worker is turned by hand.
+      let plane = try Dataplane(
+        .init(
+          workers: [.init(cpu: nil, node: 0)], macEntries: 16, hugepages: false, threads: false))
+      network = try Switch(
+        .init(cpus: [0], pinned: false, macEntries: 16, hugepages: false), plane, logger: logger)
       // One that connects makes no socket, and is not started.
       let socket = VhostUserRequest(path: "/nonexistent", mode: .client, queues: 2)
       port = try VhostPort(PortRequest(name: "fuzz", vhostUser: socket), socket, in: network)

@@ -27,23 +27,25 @@ internal import Linux
     self.allowHuge = allowHuge
   }
 
-  /// Zeroed memory, aligned to a cache line; a whole number of lines.
-  func allocate(bytes: Int) throws(SystemError) -> UnsafeMutableRawPointer {
+  /// Memory, aligned to a cache line; a whole number of lines.
+  ///
+  /// - Parameter zeroed: `false`: the caller writes every byte that anybody reads.
+  func allocate(bytes: Int, zeroed: Bool = true) throws(SystemError) -> UnsafeMutableRawPointer {
     #if FUZZING
       // A block by itself, so that the address sanitizer sees a step beyond it.
       let block = UnsafeMutableRawPointer.allocate(byteCount: bytes, alignment: Arena.line)
       unsafe block.initializeMemory(as: UInt8.self, repeating: 0, count: bytes)
       return unsafe block
     #else
-      return unsafe try carve(bytes)
+      return unsafe try carve(bytes, zeroed: zeroed)
     #endif
   }
 
-  private func carve(_ bytes: Int) throws(SystemError) -> UnsafeMutableRawPointer {
+  private func carve(_ bytes: Int, zeroed: Bool) throws(SystemError) -> UnsafeMutableRawPointer {
     let size = Arena.rounded(bytes)
     if let reused = unsafe takeFree(size) {
       // SAFETY: a block of exactly this size, given back by `deallocate`.
-      unsafe reused.initializeMemory(as: UInt8.self, repeating: 0, count: size)
+      if zeroed { unsafe reused.initializeMemory(as: UInt8.self, repeating: 0, count: size) }
       return unsafe reused
     }
     if size > remaining {

@@ -1,3 +1,5 @@
+internal import Linux
+
 /// A port as a destination: its open receiveqs. It never changes; control replaces it whole.
 ///
 /// It is the same for all workers, who have numbers. Which receiveqs are a worker's own, over which it spreads flows
@@ -26,11 +28,12 @@
   /// - Parameters:
   ///   - sinks: with their pairs, in the order of these; one at least.
   ///   - pairs: queue pairs of the port.
-  static func allocate(
-    _ sinks: [(pair: Int, sink: Sink)], pairs: Int, limit: Int, flows: FlowTable?
-  ) -> UnsafePointer<Output> {
+  static func make(
+    _ sinks: [(pair: Int, sink: Sink)], pairs: Int, limit: Int, flows: FlowTable?, _ arena: Arena
+  ) throws(SystemError) -> Block {
     let placesOffset = MemoryLayout<Output>.stride + sinks.count * MemoryLayout<Sink>.stride
-    let memory = unsafe SharedMemory.allocate(bytes: placesOffset + 2 * pairs)
+    let block = try Block(arena, bytes: placesOffset + 2 * pairs)
+    let memory = unsafe block.base
     let output = unsafe memory.bindMemory(to: Output.self, capacity: 1)
     unsafe output.initialize(
       to: Output(
@@ -43,7 +46,7 @@
       unsafe (first + place).initialize(to: entry.sink)
       unsafe places[entry.pair] = UInt16(place)
     }
-    return unsafe UnsafePointer(output)
+    return block
   }
 }
 

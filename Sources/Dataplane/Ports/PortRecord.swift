@@ -13,6 +13,8 @@ internal import Linux
   var frameLimit = Burst.maximumLength
   /// What control has learned on the port (`Dataplane.learn`); a worker's are with its queues' counters.
   var learned = LearningCounts()
+  /// What workers have been given of it as a destination.
+  var output: Block?
   /// Whether workers have been told to record the flows that come from the port.
   var recordsFlows = false
 
@@ -59,13 +61,13 @@ internal import Linux
   }
 
   /// The port as a destination, in memory of its own; `nil` when none of its receiveqs is open.
-  func makeOutput() -> UnsafePointer<Output>? {
+  func makeOutput(_ arena: Arena) throws(SystemError) -> Block? {
     let sinks = (0..<pairs).compactMap { pair -> (pair: Int, sink: Output.Sink)? in
       guard let queue = queues[2 * pair], queue.isEnabled else { return nil }
       return (pair, Output.Sink(queue: queue.queue, state: state.queue(2 * pair)))
     }
     if sinks.isEmpty { return nil }
-    return unsafe Output.allocate(
-      sinks, pairs: pairs, limit: frameLimit, flows: sinks.count > 1 ? state.flows : nil)
+    return try Output.make(
+      sinks, pairs: pairs, limit: frameLimit, flows: sinks.count > 1 ? state.flows : nil, arena)
   }
 }

@@ -1,3 +1,4 @@
+internal import Linux
 internal import Synchronization
 
 /// The ports as workers see them: for each number where its frames go, and which ports a flood reaches.
@@ -50,17 +51,14 @@ internal import Synchronization
 
   // ---- Control ----
 
-  /// Gives a port another output, or none; returns the old one.
-  func exchange(_ port: Int, _ output: UnsafePointer<Output>?) -> UnsafePointer<Output>? {
-    unsafe UnsafePointer(
-      bitPattern: words[Ports.first + port].exchange(
-        UInt(bitPattern: output), ordering: .acquiringAndReleasing))
+  /// Gives a port another output, or none.
+  func setOutput(_ output: Block?, of port: Int) {
+    unsafe words[Ports.first + port].store(UInt(bitPattern: output?.base), ordering: .releasing)
   }
 
-  /// Gives floods other ports to go to; returns the old list's memory.
-  func exchange(flood list: UnsafeRawPointer?) -> UnsafeRawPointer? {
-    unsafe UnsafeRawPointer(
-      bitPattern: words[0].exchange(UInt(bitPattern: list), ordering: .acquiringAndReleasing))
+  /// Gives floods other ports to go to.
+  func setFlood(_ list: Block?) {
+    unsafe words[0].store(UInt(bitPattern: list?.base), ordering: .releasing)
   }
 }
 
@@ -81,20 +79,31 @@ internal import Synchronization
     unsafe Int(base.unsafelyUnwrapped.load(fromByteOffset: 8 &+ 2 &* index, as: UInt16.self))
   }
 
-  static func allocate(_ ports: [UInt16]) -> UnsafeRawPointer {
-    let memory = unsafe SharedMemory.allocate(bytes: 8 + 2 * ports.count)
-    unsafe memory.storeBytes(of: ports.count, as: Int.self)
+  static func make(_ ports: [UInt16], _ arena: Arena) throws(SystemError) -> Block {
+    let block = try Block(arena, bytes: 8 + 2 * ports.count)
+    unsafe block.base.storeBytes(of: ports.count, as: Int.self)
     for (index, port) in ports.enumerated() {
-      unsafe memory.storeBytes(of: port, toByteOffset: 8 + 2 * index, as: UInt16.self)
+      unsafe block.base.storeBytes(of: port, toByteOffset: 8 + 2 * index, as: UInt16.self)
     }
-    return UnsafeRawPointer(memory)
+    return block
   }
 }
 
-/// Memory of what control makes for workers to read: in whole pairs of cache lines of its own, as the processor fetches
-/// them, so that nothing that control writes elsewhere takes a line from a worker.
-enum SharedMemory {
-  static func allocate(bytes: Int) -> UnsafeMutableRawPointer {
-    UnsafeMutableRawPointer.allocate(byteCount: (bytes + 127) / 128 * 128, alignment: 128)
+/// Memory of what control makes for workers to read, and replaces: of the arena, in blocks of few sizes, so that those
+/// which are given back serve again, whatever comes next. A pair of cache lines at least, as the processor fetches them, so that
+/// nothing that control writes elsewhere takes a line from a worker.
+///
+/// SAFETY: `bytes` bytes from `base`; given back to the arena that it came from, once.
+@safe struct Block {
+  let base: UnsafeMutableRawPointer
+  let bytes: Int
+
+  init(_ arena: Arena, bytes wanted: Int) throws(SystemError) {
+    var bytes = 128
+    while bytes < wanted { bytes *= 2 }
+    self.bytes = bytes
+    unsafe base = unsafe try arena.allocate(bytes: bytes, zeroed: false)
   }
+
+  func free(_ arena: Arena) { unsafe arena.deallocate(base, bytes: bytes) }
 }

@@ -1,3 +1,5 @@
+internal import Linux
+
 /// The queues a worker polls: built by control, read by one worker, replaced whole.
 ///
 /// A turn uses one plan from beginning to end. Control frees a plan, and what only that plan named, when its
@@ -37,9 +39,10 @@
     var counters: Counters { state.counters }
   }
 
-  static func allocate(_ sources: [Source]) -> UnsafeMutablePointer<Plan> {
-    let memory = unsafe SharedMemory.allocate(
-      bytes: sourcesOffset + sources.count * MemoryLayout<Source>.stride)
+  static func make(_ sources: [Source], _ arena: Arena) throws(SystemError) -> Block {
+    let block = try Block(
+      arena, bytes: sourcesOffset + sources.count * MemoryLayout<Source>.stride)
+    let memory = unsafe block.base
     let plan = unsafe memory.bindMemory(to: Plan.self, capacity: 1)
     unsafe plan.initialize(
       to: Plan(count: sources.count, mustPoll: sources.contains(where: \.mustPoll)))
@@ -50,7 +53,7 @@
         unsafe first.initialize(from: base, count: sources.count)
       }
     }
-    return unsafe plan
+    return block
   }
 
   /// The first source of a plan.

@@ -30,10 +30,9 @@ internal import Synchronization
       bitPattern: UInt(word(0).pointee.load(ordering: .acquiring)))
   }
 
-  func post(_ plan: UnsafeMutablePointer<Plan>?) -> UnsafeMutablePointer<Plan>? {
-    let old = unsafe word(0).pointee.exchange(
-      UInt64(UInt(bitPattern: plan)), ordering: .acquiringAndReleasing)
-    return unsafe UnsafeMutablePointer<Plan>(bitPattern: UInt(old))
+  /// - Parameter plan: made by `Plan.make`; `nil`: nothing is polled any more.
+  func post(_ plan: Block?) {
+    unsafe word(0).pointee.store(UInt64(UInt(bitPattern: plan?.base)), ordering: .releasing)
   }
 
   @inline(always)
