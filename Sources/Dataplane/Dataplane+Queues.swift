@@ -16,6 +16,8 @@ public struct QueueStart: Sendable {
 }
 
 /// Queues come and go, and change while they run.
+///
+/// SAFETY: a queue's block is given back when no worker knew of it yet, or after a wait in which each has forgotten it.
 extension Dataplane {
   /// Starts queues of a port, none of which runs, with one plan for each worker concerned. What they were made from stays
   /// referenced until they are stopped.

@@ -12,6 +12,9 @@ internal import Synchronization
 /// Nothing here knows what kind of queue a frame came from or goes to. All of it is one worker's for the length of a
 /// turn, but for the tables, which workers share without locks.
 ///
+/// SAFETY: the source is the plan's that this turn uses, an output what `Ports` has just given; ports that are looked up are
+/// masked to the size of the arrays that they index, frames are below `Burst.size`.
+///
 /// The algorithm is netmap VALE's. A burst is cut where unicast and flooded frames meet, so that each
 /// receiver gets one sender's frames in the order they were sent.
 extension Worker {

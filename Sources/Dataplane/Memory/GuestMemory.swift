@@ -18,6 +18,8 @@ public struct MappedRegion: Sendable {
 
 /// One guest's memory: what keeps it mapped, and the table by which workers find their way in it. It does
 /// not change; a new memory table is a new object.
+///
+/// SAFETY: the table has an entry for each region; the mappings live as long as this object.
 @safe public final class GuestMemory: @unchecked Sendable {
   public let regions: [MappedRegion]
   /// The table that the rings read.
