@@ -20,7 +20,7 @@ extension SwitchTests {
       let traffic = try SteadyTraffic(guests)
       #expect(traffic.advance(by: 100))
       let holdings = Holdings()
-      for round in 0..<Upheaval.share(of: 200) {
+      for round in 0..<Upheaval.share(of: 60) {
         for guest in guests {
           let pair = guest.pairs[0]
           let events = [

@@ -51,6 +51,7 @@ extension Virtqueue {
 
   /// Has the front-end be asked for the first buffers before a frame needs them, of a ring that is nobody's yet.
   mutating func lookAhead(isTransmitq: Bool) {
+    if memory.iotlb == nil { return }
     let capacity = Burst.maximumPieces
     unsafe withUnsafeTemporaryAllocation(of: Piece.self, capacity: capacity) { scratch in
       // SAFETY: the scratch has room for `capacity` pieces, and nobody reads them.
