@@ -215,8 +215,8 @@ enum RingTarget {
     private func rest() {
       fabric.plane.state.withLock { state in
         for queue in state.ports[hostile]?.queues ?? [] {
-          _ = queue.ring?.queue.requestKicks()
-          queue.ring?.queue.suppressKicks()
+          _ = queue?.queue.arm()
+          queue?.queue.disarm()
         }
       }
       call.drain()
