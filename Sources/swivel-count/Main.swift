@@ -14,9 +14,14 @@ struct CountError: Error, CustomStringConvertible {
 @main struct Main {
   static func main() {
     do {
-      if CommandLine.arguments.dropFirst().first == "changes" {
+      switch Array(CommandLine.arguments.dropFirst()) {
+      case []: break
+      case ["changes"]:
         try Changes.run()
         return
+      case let others:
+        throw CountError(
+          "not known: \(others.joined(separator: " ")); usage: swivel-count [changes]")
       }
       // What is counted must be what every machine runs.
       if cvx_available() != 0 {
