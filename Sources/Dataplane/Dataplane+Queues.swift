@@ -65,23 +65,24 @@ extension Dataplane {
   ///
   /// - Returns: for each, in order, where it would go on, as in `RingSetup.base`; `nil` when it does not run.
   public func stopQueues(_ indices: [Int], of number: Int) -> [UInt32?] {
-    let stopped = change(number) { port, state, change -> [RunningQueue?] in
+    let stopped = change(number) { port, _, change -> [(queue: RunningQueue, state: QueueState)?] in
       guard let port else { return indices.map { _ in nil } }
       return indices.map { index in
         guard port.queues.indices.contains(index), let queue = port.queues[index] else {
           return nil
         }
-        // The last look at it: why it is broken, if it is, can be asked for until the next start.
-        _ = port.inspect(index)
         if let doorbell = queue.doorbell { workers[queue.worker].unwatch(doorbell) }
         port.queues[index] = nil
         change.note(index, worker: queue.worker)
         change.mustWait = true
-        return queue
+        return (queue, port.state.queue(index))
       }
     }
-    return stopped.map { queue in
-      guard let queue else { return nil }
+    return stopped.map { entry in
+      guard let (queue, state: memory) = entry else { return nil }
+      // The last look at it, when no worker can find anything more: why it is broken, if it is, can be asked for until
+      // the next start.
+      _ = queue.inspect(memory)
       let position = queue.queue.position
       state.withLock { _ in unsafe arena.deallocate(queue.block, bytes: queue.byteCount) }
       return position

@@ -36,14 +36,9 @@ internal import Linux
     return open > 1 ? state.flows : nil
   }
 
-  /// Why a queue is broken. What is to be said of a ring in memory that has vanished is that, and workers are told.
+  /// Why a queue is broken, or was when it ran.
   func inspect(_ index: Int) -> QueueFault? {
-    let counters = state.queue(index).counters
-    // Before the look at the memory: then a fault that came of the loss is not taken for another.
-    let fault = counters.fault
-    guard queues[index]?.space?.hasVanished == true else { return fault }
-    counters.setFault(.memoryVanished)
-    return .memoryVanished
+    queues[index]?.inspect(state.queue(index)) ?? state.queue(index).counters.fault
   }
 
   /// Where this port's frames come from, as worker `worker` polls them.

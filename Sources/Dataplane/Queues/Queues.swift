@@ -185,6 +185,17 @@ struct QueuePlace {
   }
 }
 
+extension RunningQueue {
+  /// Why the queue is broken. What is to be said of a ring in memory that has vanished is that, and workers are told.
+  func inspect(_ state: QueueState) -> QueueFault? {
+    // Before the look at the memory: then a fault that came of the loss is not taken for another.
+    let fault = state.counters.fault
+    guard space?.hasVanished == true else { return fault }
+    state.counters.setFault(.memoryVanished)
+    return .memoryVanished
+  }
+}
+
 /// A descriptor whose readiness ends a worker's sleep.
 struct Doorbell {
   var descriptor: OwnedFD
