@@ -65,10 +65,6 @@ int clx_epoll_remove(int epoll, int fd) {
   return result(epoll_ctl(epoll, EPOLL_CTL_DEL, fd, &event));
 }
 
-int clx_epoll_wait(int epoll, int milliseconds) {
-  struct epoll_event events[16];
-  return result(epoll_wait(epoll, events, 16, milliseconds));
-}
 
 int clx_poll(const int *fds, const short *events, short *ready, int count, int milliseconds) {
   struct pollfd set[4];

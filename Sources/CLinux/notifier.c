@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <time.h>
 
@@ -63,6 +64,15 @@ static void reap(const struct clx_notifier *notifier) {
   struct timespec none = {0};
   while (syscall(SYS_io_getevents, notifier->context, 0, CLX_NOTIFIER_BATCH, events, &none) == CLX_NOTIFIER_BATCH) {
   }
+}
+
+int clx_epoll_ready(int epoll, uint64_t *data, int capacity, int milliseconds) {
+  struct epoll_event events[CLX_EPOLL_BATCH];
+  int room = capacity < CLX_EPOLL_BATCH ? capacity : CLX_EPOLL_BATCH;
+  int count = epoll_wait(epoll, events, room, milliseconds);
+  if (count < 0) return -errno;
+  for (int i = 0; i < count; i++) data[i] = events[i].data.u64;
+  return count;
 }
 
 void clx_notify(struct clx_notifier *notifier, const int *fds, int count) {

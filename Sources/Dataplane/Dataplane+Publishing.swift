@@ -11,12 +11,19 @@ extension Dataplane {
     var output = false
     /// The plans of these workers.
     var workers: Set<Int> = []
+    /// The plans of these, from which something has been taken.
+    var relieved: Set<Int> = []
     /// When the operation returns, no worker is to use what it has taken away.
     var mustWait = false
 
     /// Something has changed of a queue, which `worker` polls if it is a transmitq.
     mutating func note(_ index: Int, worker: Int) {
       if index % 2 == 1 { workers.insert(worker) } else { output = true }
+    }
+
+    /// A queue is gone.
+    mutating func noteStop(_ index: Int, worker: Int) {
+      if index % 2 == 1 { relieved.insert(worker) } else { output = true }
     }
   }
 
@@ -61,8 +68,9 @@ extension Dataplane {
   /// Makes what has changed anew. Returns the flows that are to be forgotten when no worker records them any more.
   private func publish(_ number: Int, _ change: Change, _ state: inout State) -> FlowTable? {
     let port = port(number, state)
-    var concerned = change.workers
-    var woken = change.workers
+    // A worker that sleeps need not know that there is less to do.
+    let woken = change.workers
+    var concerned = change.workers.union(change.relieved)
     var forgotten: FlowTable?
     if change.output {
       replaceOutput(of: number, port, &state)
@@ -74,16 +82,17 @@ extension Dataplane {
       }
     }
     for worker in concerned {
-      let before = state.sources[worker].count
-      state.sources[worker].removeAll { $0.port == UInt16(number) }
-      state.sources[worker] += port?.sources(port: number, worker: worker) ?? []
-      // A worker that sleeps need not know that there is less to do.
-      if state.sources[worker].count < before { woken.remove(worker) }
-      let plan = required { () throws(SystemError) in try Plan.make(state.sources[worker], arena) }
+      for (slot, source) in port?.sources(port: number, worker: worker) ?? [] {
+        state.slots[worker].set(slot, source)
+      }
+      state.publications[worker] += 1
+      let version = state.publications[worker]
+      let plan = required { () throws(SystemError) in
+        try Plan.make(state.slots[worker].sources, version: version, arena)
+      }
       workers[worker].state.post(plan)
       if let old = state.plans[worker] { state.retired.append(old) }
       state.plans[worker] = plan
-      state.publications[worker] += 1
       if woken.contains(worker) { workers[worker].wake.signal() }
     }
     return forgotten
@@ -97,13 +106,11 @@ extension Dataplane {
     port.output = output
     if let old { state.retired.append(old) }
     if (old == nil) == (output == nil) { return }
-    if output == nil {
-      state.open.removeAll { $0 == UInt16(number) }
-    } else {
-      let place = state.open.firstIndex { $0 > UInt16(number) } ?? state.open.count
-      state.open.insert(UInt16(number), at: place)
+    state.open.set(number, isUplink: port.isUplink, isOpen: output != nil)
+    let open = state.open
+    let list = required { () throws(SystemError) in
+      try FloodList.make(uplinks: open.uplinks, others: open.others, arena)
     }
-    let list = required { () throws(SystemError) in try FloodList.make(state.open, arena) }
     ports.setFlood(list)
     if let old = state.flood { state.retired.append(old) }
     state.flood = list
@@ -130,12 +137,12 @@ extension Dataplane {
       port.output?.free(arena)
       port.output = nil
     }
-    for number in state.open { ports.setOutput(nil, of: Int(number)) }
+    for number in state.open.uplinks + state.open.others { ports.setOutput(nil, of: Int(number)) }
     ports.setFlood(nil)
     state.flood?.free(arena)
     state.flood = nil
     for block in state.retired { block.free(arena) }
     state.retired = []
-    state.open = []
+    state.open = OpenPorts()
   }
 }

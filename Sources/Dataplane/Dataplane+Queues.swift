@@ -24,40 +24,72 @@ extension Dataplane {
   ///
   /// - Returns: for each, in order, why it was not started; `nil`: it runs.
   public func startQueues(_ starts: [QueueStart], of number: Int) -> [(any Error)?] {
-    change(number) { port, state, change in
-      guard let port else {
-        return starts.map { _ in DataplaneError("there is no port \(number)") }
-      }
-      return starts.map { start -> (any Error)? in
-        do {
-          try self.start(start, of: port)
+    var made = make(starts, of: number)
+    for place in made.indices { watch(&made[place], starts[place].index) }
+    return change(number) { port, state, change in
+      zip(starts, made).map { start, made -> (any Error)? in
+        switch made {
+        case .failure(let error): return error
+        case .success(let queue):
+          guard let port else { return DataplaneError("there is no port \(number)") }
+          precondition(port.queues[start.index] == nil, "the queue runs already")
+          port.queues[start.index] = queue
           change.note(start.index, worker: start.worker)
           return nil
-        } catch {
-          return error
         }
       }
     }
   }
 
-  private func start(_ start: QueueStart, of port: PortRecord) throws {
-    guard port.queues.indices.contains(start.index) else {
-      throw DataplaneError("there is no queue \(start.index)")
-    }
-    precondition(port.queues[start.index] == nil, "the queue runs already")
-    let queue = try start.setup.make(
-      QueuePlace(
-        arena: arena, state: port.state.queue(start.index), isTransmitq: start.index % 2 == 1))
-    queue.worker = start.worker
-    if let doorbell = queue.doorbell {
-      do {
-        try workers[start.worker].watch(doorbell)
-      } catch {
-        unsafe arena.deallocate(queue.block, bytes: queue.byteCount)
-        throw DataplaneError("the queue's descriptor can't be waited for: \(error)")
+  /// Makes queues of which no worker knows yet.
+  private func make(
+    _ starts: [QueueStart], of number: Int
+  ) -> [Result<RunningQueue, any Error>] {
+    state.withLock { state in
+      starts.map { start in
+        Result {
+          guard let port = port(number, state) else {
+            throw DataplaneError("there is no port \(number)")
+          }
+          guard port.queues.indices.contains(start.index) else {
+            throw DataplaneError("there is no queue \(start.index)")
+          }
+          return try make(start, port, &state)
+        }
       }
     }
-    port.queues[start.index] = queue
+  }
+
+  private func make(
+    _ start: QueueStart, _ port: PortRecord, _ state: inout State
+  ) throws -> RunningQueue {
+    let isTransmitq = start.index % 2 == 1
+    let queue = try start.setup.make(
+      QueuePlace(
+        arena: arena, state: port.state.queue(start.index), isTransmitq: isTransmitq))
+    queue.worker = start.worker
+    guard isTransmitq else { return queue }
+    guard let slot = state.slots[start.worker].reserve() else {
+      unsafe arena.deallocate(queue.block, bytes: queue.byteCount)
+      throw DataplaneError("worker \(start.worker) polls \(Plan.maximumSlots) queues already")
+    }
+    queue.slot = slot
+    queue.serial = state.nextSerial()
+    return queue
+  }
+
+  /// Waits for a queue's doorbell, or takes back what was made.
+  private func watch(_ made: inout Result<RunningQueue, any Error>, _ index: Int) {
+    guard case .success(let queue) = made, let doorbell = queue.doorbell else { return }
+    do throws(SystemError) {
+      try workers[queue.worker].watch(doorbell, slot: queue.slot)
+    } catch {
+      state.withLock { state in
+        unsafe arena.deallocate(queue.block, bytes: queue.byteCount)
+        state.slots[queue.worker].release(queue.slot)
+      }
+      made = .failure(DataplaneError("the queue's descriptor can't be waited for: \(error)"))
+    }
   }
 
   /// Stops queues, with one plan for each worker concerned. On return no worker touches them, their memory or their
@@ -65,21 +97,22 @@ extension Dataplane {
   ///
   /// - Returns: for each, in order, where it would go on, as in `RingSetup.base`; `nil` when it does not run.
   public func stopQueues(_ indices: [Int], of number: Int) -> [UInt32?] {
-    let stopped = change(number) { port, _, change -> [(queue: RunningQueue, state: QueueState)?] in
+    let stopped = change(number) { port, state, change -> [(queue: RunningQueue, state: QueueState)?] in
       guard let port else { return indices.map { _ in nil } }
       return indices.map { index in
         guard port.queues.indices.contains(index), let queue = port.queues[index] else {
           return nil
         }
-        if let doorbell = queue.doorbell { workers[queue.worker].unwatch(doorbell) }
         port.queues[index] = nil
-        change.note(index, worker: queue.worker)
+        if index % 2 == 1 { state.slots[queue.worker].release(queue.slot) }
+        change.noteStop(index, worker: queue.worker)
         change.mustWait = true
         return (queue, port.state.queue(index))
       }
     }
     return stopped.map { entry in
       guard let (queue, state: memory) = entry else { return nil }
+      if let doorbell = queue.doorbell { workers[queue.worker].unwatch(doorbell) }
       // The last look at it, when no worker can find anything more: why it is broken, if it is, can be asked for until
       // the next start.
       _ = queue.inspect(memory)
@@ -120,34 +153,38 @@ extension Dataplane {
   ///
   /// Whatever the old one was told, the worker looks once more.
   public func setKick(_ kick: OwnedFD?, queue index: Int, of number: Int) throws {
+    guard index % 2 == 1,
+      let queue = state.withLock({ state in
+        port(number, state).flatMap { running(index, $0) }
+      })
+    else { return }
+    let worker = workers[queue.worker]
     var failure: SystemError?
-    change(number) { port, _, change in
-      guard let port, let queue = running(index, port), index % 2 == 1 else { return }
-      let worker = workers[queue.worker]
-      if let doorbell = queue.doorbell { worker.unwatch(doorbell) }
-      queue.doorbell = kick.map { Doorbell(descriptor: $0, isEdge: true) }
-      if let doorbell = queue.doorbell {
-        do throws(SystemError) {
-          try worker.watch(doorbell)
-        } catch {
-          failure = error
-          queue.doorbell = nil
-        }
+    var doorbell = kick.map { Doorbell(descriptor: $0, isEdge: true) }
+    if let wanted = doorbell {
+      do throws(SystemError) {
+        try worker.watch(wanted, slot: queue.slot)
+      } catch {
+        failure = error
+        doorbell = nil
       }
-      change.note(index, worker: queue.worker)
     }
+    let old = change(number) { _, state, change -> Doorbell? in
+      defer { queue.doorbell = doorbell }
+      // Another queue to its worker, which begins by looking at it.
+      queue.serial = state.nextSerial()
+      change.note(index, worker: queue.worker)
+      return queue.doorbell
+    }
+    if let old { worker.unwatch(old) }
     if let failure { throw DataplaneError("the kick descriptor can't be waited for: \(failure)") }
   }
 
   /// Stops waiting for a queue that is broken for good: the descriptor of a deleted interface is always ready, and
   /// would keep its worker from sleeping.
   public func stopWaiting(queue index: Int, of number: Int) {
-    state.withLock { state in
-      guard let port = port(number, state), let queue = running(index, port),
-        let doorbell = queue.doorbell
-      else { return }
-      workers[queue.worker].unwatch(doorbell)
-    }
+    let queue = state.withLock { state in port(number, state).flatMap { running(index, $0) } }
+    if let queue, let doorbell = queue.doorbell { workers[queue.worker].unwatch(doorbell) }
   }
 
   private func running(_ index: Int, _ port: PortRecord) -> RunningQueue? {

@@ -49,6 +49,7 @@ internal import Linux
   public static let maximumPorts = ForwardingTable.maximumPorts
 
   let workers: [WorkerThread]
+  let interrupts: SlowInterrupts
   let ports: Ports
   let table: ForwardingTable
   /// The memory of the MAC table, of ports and of queues.
@@ -58,14 +59,16 @@ internal import Linux
   /// What control changes, under one lock.
   struct State: ~Copyable {
     var ports: [PortRecord?] = []
-    /// By worker: what it polls, as its newest plan has it.
-    var sources: [[Plan.Source]]
+    /// By worker: what it polls.
+    var slots: [Slots]
+    /// The newest queue's.
+    var serial: UInt32 = 0
     /// By worker: plans it was given.
     var publications: [Int]
     /// By worker: its newest plan.
     var plans: [Block?]
-    /// Ports that are up, in order, and their list as workers have it.
-    var open: [UInt16] = []
+    /// Ports that are up, and their list as workers have it.
+    var open = OpenPorts()
     var flood: Block?
     /// What was replaced and is not freed yet, as workers may hold it.
     var retired: [Block] = []
@@ -75,6 +78,27 @@ internal import Linux
     )
     var aged: UInt64 = 0
     var stopped = false
+
+    mutating func nextSerial() -> UInt32 {
+      serial &+= 1
+      // An empty slot's.
+      if serial == 0 { serial = 1 }
+      return serial
+    }
+  }
+
+  /// The numbers of the ports that are up, in order.
+  struct OpenPorts {
+    var uplinks: [UInt16] = []
+    var others: [UInt16] = []
+
+    mutating func set(_ number: Int, isUplink: Bool, isOpen: Bool) {
+      var ports = isUplink ? uplinks : others
+      let number = UInt16(number)
+      ports.removeAll { $0 == number }
+      if isOpen { ports.insert(number, at: ports.firstIndex { $0 > number } ?? ports.count) }
+      if isUplink { uplinks = ports } else { others = ports }
+    }
   }
 
   /// Starts the workers, if they have threads.
@@ -87,21 +111,23 @@ internal import Linux
       try arena.allocate(bytes: ForwardingTable.byteCount(capacity: capacity)), capacity: capacity,
       secret: configuration.threads ? UInt64.random(in: .min ... .max) : 1)
     ports = unsafe Ports(try arena.allocate(bytes: Ports.byteCount))
-    let (ports, table) = (ports, table)
+    interrupts = try SlowInterrupts()
+    let (ports, table, slow) = (ports, table, interrupts.wake)
     let count = configuration.workers.count
     workers = try configuration.workers.enumerated().map { index, worker in
       try WorkerThread(
         .init(index: index, cpu: worker.cpu, node: worker.node, poll: configuration.poll),
-        of: count, ports: ports, table: table, fences: !Quiescence.hasBarrier,
-        allowHuge: configuration.hugepages)
+        of: count, ports: ports, table: table, slow: slow, fences: !Quiescence.hasBarrier,
+        allowHuge: configuration.hugepages, isThread: configuration.threads)
     }
     state = Lock(
       State(
-        sources: [[Plan.Source]](repeating: [], count: count),
+        slots: [Slots](repeating: Slots(), count: count),
         publications: [Int](repeating: 0, count: count),
         plans: [Block?](repeating: nil, count: count)))
     do {
       for worker in workers { try configuration.threads ? worker.start() : worker.rest() }
+      if configuration.threads { try interrupts.start(self) }
     } catch {
       for worker in workers { worker.stop() }
       throw error
@@ -116,6 +142,7 @@ internal import Linux
       for worker in workers { worker.stop() }
       unpublish(&state)
     }
+    interrupts.stop()
   }
 
   // ---- Ports ----
@@ -125,7 +152,8 @@ internal import Linux
   /// - Parameters:
   ///   - pairs: 1 to 256.
   ///   - addresses: most that may be learned on it at a time; `nil`: as many as there is room for.
-  public func addPort(pairs: Int, addresses: Int? = nil) throws -> Int {
+  ///   - isUplink: behind it there may be a whole network, and floods reach it first.
+  public func addPort(pairs: Int, addresses: Int? = nil, isUplink: Bool = false) throws -> Int {
     precondition((1...FlowTable.maximumPairs).contains(pairs))
     return try state.withLock { state in
       let number = state.ports.firstIndex { $0 == nil } ?? state.ports.count
@@ -136,7 +164,7 @@ internal import Linux
       let limit = addresses.flatMap { $0 < table.capacity ? $0 : nil }
       let memory = try PortState(arena, pairs: pairs, addresses: limit)
       if number == state.ports.count { state.ports.append(nil) }
-      state.ports[number] = PortRecord(pairs: pairs, state: memory)
+      state.ports[number] = PortRecord(pairs: pairs, state: memory, isUplink: isUplink)
       return number
     }
   }

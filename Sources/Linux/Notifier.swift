@@ -50,14 +50,41 @@ internal import SystemPackage
     }
   }
 
-  /// For whoever is no worker.
-  private static let shared = Lock<Notifier?>(try? Notifier())
+  /// For whoever is no worker: those that nobody uses, and how many there are.
+  private struct Pool {
+    var idle: [Notifier] = []
+    var count = 0
+  }
+
+  private static let pool = Lock(Pool())
+  /// Threads that signal at the same time; more wait. Each takes a part of what the kernel has for all (`fs.aio-max-nr`).
+  private static let most = 8
 
   /// Adds one to an eventfd that a stranger holds too, and never waits for him. A full counter is left as it is.
+  ///
+  /// The stranger can make this take milliseconds, as the kernel tells everybody who watches the eventfd. So it is for threads
+  /// of which he has one to himself, and under no lock.
   public static func signal(_ stranger: OwnedFD) {
-    shared.withLock { notifier in
-      if notifier == nil { notifier = try? Notifier() }
-      notifier?.signal([stranger])
+    guard let notifier = take() else { return }
+    notifier.signal([stranger])
+    pool.withLock { $0.idle.append(notifier) }
+  }
+
+  private static func take() -> Notifier? {
+    while true {
+      let (notifier, mayMake) = pool.withLock { pool in
+        if let idle = pool.idle.popLast() { return (Optional(idle), false) }
+        if pool.count == most { return (nil, false) }
+        pool.count += 1
+        return (nil, true)
+      }
+      if let notifier { return notifier }
+      if mayMake {
+        if let made = try? Notifier() { return made }
+        pool.withLock { $0.count -= 1 }
+        return nil
+      }
+      usleep(100)
     }
   }
 

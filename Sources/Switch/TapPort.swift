@@ -36,7 +36,8 @@ final class TapPort: SwitchPort {
       (0..<count).map { _ in placement.place(node: nil) }
     }
     do {
-      number = try parent.dataplane.addPort(pairs: count, addresses: request.macs)
+      number = try parent.dataplane.addPort(
+        pairs: count, addresses: request.macs, isUplink: true)
     } catch {
       parent.release(workers)
       throw error

@@ -230,7 +230,9 @@ final class VhostPort: SwitchPort {
       guard status.rings[index]?.run == run, status.rings[index]?.fault == nil else { return false }
       status.rings[index]?.fault = fault
       // virtio v1.4, 2.1.2: an unrecoverable error is to be signalled; vhost-user has an eventfd for it.
-      if let error = status.rings[index]?.error { Notifier.signal(error) }
+      if let error = status.rings[index]?.error {
+        parent.dataplane.signalLater(error, port: number, queue: index)
+      }
       return true
     }
     if isNew { report("ring \(index) stopped: \(fault.explanation)", as: fault.name) }

@@ -14,7 +14,7 @@ import Testing
     return try WorkerThread(
       .init(index: 0, cpu: nil, node: 0, poll: poll), of: 1,
       ports: Ports(try arena.allocate(bytes: Ports.byteCount)), table: table,
-      fences: !Quiescence.hasBarrier, allowHuge: false)
+      slow: try EventFD(), fences: !Quiescence.hasBarrier, allowHuge: false, isThread: true)
   }
 
   private func eventually(_ condition: () -> Bool) -> Bool {
@@ -102,13 +102,14 @@ import Testing
     let arena = Arena(node: 0, allowHuge: false)
     var old: Block?
     for round in 0..<2000 {
-      let plan = try Plan.make([], arena)
+      let plan = try Plan.make([], version: round + 1, arena)
       worker.state.post(plan)
       if round % 7 == 0 { worker.wake.signal() }
       Quiescence.wait(for: [worker])
       if let old {
         // Whoever still looked at it would poll a source that there is not.
-        old.base.storeBytes(of: 1 << 40, as: Int.self)
+        old.base.storeBytes(of: 0, as: Int.self)
+        old.base.storeBytes(of: 1 << 40, toByteOffset: 8, as: Int.self)
         old.free(arena)
       }
       old = plan

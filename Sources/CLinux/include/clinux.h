@@ -10,11 +10,13 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
+#include <sched.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #define CLINUX_INLINE                                                         \
@@ -100,6 +102,30 @@ CLINUX_INLINE void clx_eventfd_signal(int fd) {
   if (write(fd, &one, sizeof one) < 0) return;
 }
 
+/// Members that one call of `clx_epoll_ready` tells of at the most.
+#define CLX_EPOLL_BATCH 32
+
+/// Waits until any member is ready or `milliseconds` (-1: for ever, 0: not at all) are over; `data`, room for `capacity`, receives
+/// what the ready ones were added with. Returns how many those are.
+int clx_epoll_ready(int epoll, uint64_t *data, int capacity, int milliseconds)
+    __attribute__((swift_attr("@_noLocks"), swift_attr("@_noAllocation")));
+
+/// Nanoseconds that the calling thread has run.
+CLINUX_INLINE int64_t clx_thread_time(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+/// Lets another thread have the CPU, if one wants it.
+CLINUX_INLINE void clx_yield(void) { sched_yield(); }
+
+/// Takes what has been added to an eventfd of this process's own, which does not block.
+CLINUX_INLINE void clx_eventfd_drain(int fd) {
+  uint64_t count;
+  if (read(fd, &count, sizeof count) < 0) return;
+}
+
 /// What `clx_notify` works with; of one thread at a time.
 struct clx_notifier;
 /// Eventfds that go to the kernel in one call.
@@ -126,8 +152,6 @@ int clx_epoll_create(void);
 /// Adds `fd` (edge-triggered when asked) with `data` to the epoll set.
 int clx_epoll_add(int epoll, int fd, int edge, uint64_t data);
 int clx_epoll_remove(int epoll, int fd);
-/// Waits until any member is ready or `milliseconds` (-1: for ever) are over; returns the number ready.
-int clx_epoll_wait(int epoll, int milliseconds);
 /// Waits for `POLLIN`/`POLLOUT` on up to 4 descriptors; `ready` receives their revents.
 int clx_poll(const int *fds, const short *events, short *ready, int count, int milliseconds);
 /// A descriptor that becomes readable when one of the signals arrives; blocks them in this thread.

@@ -54,6 +54,8 @@ extension Worker {
     if result < Verdict.least {
       unsafe deliver(source, to: Destination(word: result).port, burst.natural, count)
     } else if result == Burst.Destination.flood {
+      rest.floodLeft = Worker.floodCost
+      rest.frames = count
       unsafe flood(source, 0, count)
     } else {
       counters.drop(Verdict.reason(result), count)
@@ -69,7 +71,15 @@ extension Worker {
       unsafe deliver(source, to: destination, burst.natural, count)
       return
     }
-    var first = 0
+    rest.floodLeft = Worker.floodCost
+    rest.frames = count
+    unsafe bridgeRuns(source, from: 0)
+  }
+
+  /// Delivers the frames of a burst from `start` on, whose destinations are known; up to a flood that has to go on later.
+  mutating func bridgeRuns(_ source: UnsafePointer<Plan.Source>, from start: Int) {
+    let count = rest.frames
+    var first = start
     while first < count {
       let destination = unsafe burst.destinations[first]
       if destination == Burst.Destination.none {
@@ -79,7 +89,7 @@ extension Worker {
       var end = first
       if destination == Burst.Destination.flood {
         while end < count, unsafe burst.destinations[end] == Burst.Destination.flood { end &+= 1 }
-        unsafe flood(source, first, end)
+        if unsafe !flood(source, first, end) { return }
       } else {
         while end < count, unsafe burst.destinations[end] != Burst.Destination.flood { end &+= 1 }
         unsafe scatter(source, first, end)
@@ -220,37 +230,8 @@ extension Worker {
     }
   }
 
-  /// Delivers a run of flooded frames to every port that is up, but the one they came from; to fewer when that would
-  /// be more than a burst may cost.
-  private mutating func flood(
-    _ source: UnsafePointer<Plan.Source>, _ first: Int, _ end: Int
-  ) {
-    let count = end &- first
-    var bytes = 0
-    for index in first..<end { bytes &+= Int(unsafe burst.lengths[index]) }
-    var copies = 0
-    let list = ports.flood
-    let own = Int(unsafe source.pointee.port)
-    for index in 0..<list.count {
-      let port = list[index]
-      if port == own { continue }
-      copies &+= 1
-      if bytes > floodBytesLeft {
-        unsafe source.pointee.counters.drop(.floodLimit, count)
-        continue
-      }
-      floodBytesLeft &-= bytes
-      unsafe deliver(source, to: port, burst.natural + first, count)
-    }
-    if copies == 0 {
-      unsafe source.pointee.counters.drop(.noDestination, count)
-    } else {
-      unsafe source.pointee.counters.add(.replicas, count &* (copies &- 1))
-    }
-  }
-
   /// Delivers frames of the burst, in the order given, to one port that was up when it was looked for.
-  private mutating func deliver(
+  mutating func deliver(
     _ source: UnsafePointer<Plan.Source>, to port: Int, _ order: UnsafeMutablePointer<UInt16>,
     _ count: Int
   ) {
@@ -265,32 +246,35 @@ extension Worker {
     }
   }
 
-  /// Delivers frames of the burst, in the order given, to one queue.
+  /// Delivers frames of the burst, in the order given, to one queue, or puts them aside while another worker fills it.
   @inline(always)
   mutating func fill(
     _ sink: UnsafePointer<Output.Sink>, _ source: UnsafePointer<Plan.Source>,
     _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32
   ) {
-    let state = unsafe sink.pointee.state
-    if sharesQueues, unsafe !Worker.take(state.lock) {
-      unsafe source.pointee.counters.drop(.queueBusy, count)
-      return
+    if sharesQueues {
+      unsafe fillShared(sink, source, order, count, limit: limit)
+    } else {
+      unsafe deliverNow(sink, source, order, count, limit: limit)
+      unsafe notifyLater(sink.pointee.queue)
     }
+  }
+
+  /// Delivers frames to a queue that nobody else fills at the moment.
+  @inline(always)
+  mutating func deliverNow(
+    _ sink: UnsafePointer<Output.Sink>, _ source: UnsafePointer<Plan.Source>,
+    _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32
+  ) {
     let queue = unsafe sink.pointee.queue
     let delivered = unsafe queue.deliver(burst, order, count, limit: limit)
     queue.publish()
-    if sharesQueues {
-      interruptLater(queue)
-    } else {
-      notifyLater(queue)
-    }
-    let counters = state.counters
+    let counters = unsafe sink.pointee.state.counters
     if delivered.frames > 0 {
       counters.add(.frames, delivered.frames)
       counters.add(.bytes, delivered.bytes)
       counters.add(.bursts, 1)
     }
     if delivered.extra > 0 { unsafe source.pointee.counters.add(.replicas, delivered.extra) }
-    if sharesQueues { unsafe state.lock.pointee.store(0, ordering: .releasing) }
   }
 }

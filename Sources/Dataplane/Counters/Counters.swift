@@ -12,7 +12,8 @@ internal import Synchronization
 ///
 /// A writer adds with a plain load and store (one `incq`); a locked instruction would cost twenty times
 /// as much. That is right because a transmitq's counters are written only by the worker that polls it, and
-/// a receiveq's only by the worker that holds its lock.
+/// a receiveq's only by the worker that holds its lock. A TAP's queue is given to by several at once, beside whose system call
+/// the locked instructions are nothing.
 @safe struct Counters: Copyable {
   /// The words, in the order of their places in memory.
   enum Word: Int {
@@ -51,6 +52,21 @@ internal import Synchronization
   @inline(always)
   func drop(_ reason: DropReason, _ frames: Int = 1) {
     add(at: Counters.dropsOffset &+ Int(reason.rawValue), UInt64(truncatingIfNeeded: frames))
+  }
+
+  /// The same where several workers count at the same time.
+  func addTogether(_ word: Word, _ amount: Int) {
+    addTogether(at: word.rawValue, UInt64(truncatingIfNeeded: amount))
+  }
+
+  func dropTogether(_ reason: DropReason, _ frames: Int = 1) {
+    addTogether(
+      at: Counters.dropsOffset &+ Int(reason.rawValue), UInt64(truncatingIfNeeded: frames))
+  }
+
+  private func addTogether(at index: Int, _ amount: UInt64) {
+    // SAFETY: as of `add`.
+    unsafe words[index].wrappingAdd(amount, ordering: .relaxed)
   }
 
   @inline(always)

@@ -9,6 +9,8 @@ internal import Linux
   var queues: [RunningQueue?]
   /// Whose stations its frames come from and go to: a bridge domain or a VLAN.
   var domain: UInt16 = 0
+  /// Behind it there may be a whole network: floods reach it first.
+  let isUplink: Bool
   /// Bytes of the longest untagged frame the port takes.
   var frameLimit = Burst.maximumLength
   /// What control has learned on the port (`Dataplane.learn`); a worker's are with its queues' counters.
@@ -18,8 +20,9 @@ internal import Linux
   /// Whether workers have been told to record the flows that come from the port.
   var recordsFlows = false
 
-  init(pairs: Int, state: PortState) {
+  init(pairs: Int, state: PortState, isUplink: Bool = false) {
     self.pairs = pairs
+    self.isUplink = isUplink
     self.state = state
     queues = [RunningQueue?](repeating: nil, count: 2 * pairs)
   }
@@ -41,17 +44,18 @@ internal import Linux
     queues[index]?.inspect(state.queue(index)) ?? state.queue(index).counters.fault
   }
 
-  /// Where this port's frames come from, as worker `worker` polls them.
-  func sources(port: Int, worker: Int) -> [Plan.Source] {
+  /// Where this port's frames come from, as worker `worker` polls them, with their slots.
+  func sources(port: Int, worker: Int) -> [(slot: Int, source: Plan.Source)] {
     let flows = activeFlows
     return (0..<pairs).compactMap { pair in
       let index = 2 * pair + 1
       guard let queue = queues[index], queue.worker == worker else { return nil }
-      return Plan.Source(
-        queue: queue.queue, state: state.queue(index), port: UInt16(port), pair: UInt16(pair),
-        domain: domain, headerSize: queue.headerSize, offloads: queue.offloads,
+      let source = Plan.Source(
+        queue: queue.queue, state: state.queue(index), serial: queue.serial, port: UInt16(port),
+        pair: UInt16(pair), domain: domain, headerSize: queue.headerSize, offloads: queue.offloads,
         discards: !queue.isEnabled,
         mustPoll: queue.doorbell == nil, flows: flows, roll: state.roll)
+      return (queue.slot, source)
     }
   }
 

@@ -87,6 +87,13 @@ internal import Synchronization
   @inline(always)
   var call: CInt { unsafe callWord.pointee.load(ordering: .relaxed) }
 
+  /// How the driver is interrupted: words 1 to 4 of the line.
+  @inline(always)
+  var lane: InterruptLane {
+    unsafe InterruptLane(
+      (base + (QueueState.controlOffset &+ 4)).assumingMemoryBound(to: Atomic<UInt32>.self))
+  }
+
   /// Has the driver be interrupted by another eventfd from now on. Workers may signal the old one until each has ended
   /// its turn.
   func setCall(_ descriptor: OwnedFD?) {

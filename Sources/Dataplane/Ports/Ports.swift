@@ -62,9 +62,9 @@ internal import Synchronization
   }
 }
 
-/// The numbers of the ports that are up. It never changes.
+/// The numbers of the ports that are up, uplinks first. It never changes.
 ///
-/// SAFETY: the memory begins with the count, and that many numbers follow.
+/// SAFETY: the memory begins with the count of all and that of the uplinks, and that many numbers follow.
 @safe struct FloodList {
   private let base: UnsafeRawPointer?
 
@@ -72,16 +72,32 @@ internal import Synchronization
   init(_ base: UnsafeRawPointer?) { unsafe self.base = unsafe base }
 
   @inline(always)
-  var count: Int { unsafe base?.load(as: Int.self) ?? 0 }
+  var count: Int { unsafe Int(base?.load(as: UInt32.self) ?? 0) }
 
+  /// The port that is `index`th to be reached by a flood: the uplinks, and then the others from one to another.
+  ///
+  /// - Parameter start: where among the others it begins, at any number.
   @inline(always)
-  subscript(index: Int) -> Int {
-    unsafe Int(base.unsafelyUnwrapped.load(fromByteOffset: 8 &+ 2 &* index, as: UInt16.self))
+  func port(_ index: Int, from start: Int) -> Int {
+    let memory = unsafe base.unsafelyUnwrapped
+    let uplinks = Int(unsafe memory.load(fromByteOffset: 4, as: UInt32.self))
+    var place = index
+    if index >= uplinks, start != 0 {
+      let others = UInt(bitPattern: count &- uplinks)
+      place =
+        uplinks
+        &+ Int(bitPattern: (UInt(bitPattern: index &- uplinks) &+ UInt(bitPattern: start)) % others)
+    }
+    return Int(unsafe memory.load(fromByteOffset: 8 &+ 2 &* place, as: UInt16.self))
   }
 
-  static func make(_ ports: [UInt16], _ arena: Arena) throws(SystemError) -> Block {
+  static func make(
+    uplinks: [UInt16], others: [UInt16], _ arena: Arena
+  ) throws(SystemError) -> Block {
+    let ports = uplinks + others
     let block = try Block(arena, bytes: 8 + 2 * ports.count)
-    unsafe block.base.storeBytes(of: ports.count, as: Int.self)
+    unsafe block.base.storeBytes(of: UInt32(ports.count), as: UInt32.self)
+    unsafe block.base.storeBytes(of: UInt32(uplinks.count), toByteOffset: 4, as: UInt32.self)
     for (index, port) in ports.enumerated() {
       unsafe block.base.storeBytes(of: port, toByteOffset: 8 + 2 * index, as: UInt16.self)
     }

@@ -85,6 +85,31 @@ internal import Linux
     }
   }
 
+  /// What outlives the queue.
+  var state: QueueState {
+    switch self {
+    case .split(let queue): unsafe queue.pointee.state
+    case .packed(let queue): unsafe queue.pointee.state
+    case .tap(let queue): unsafe queue.pointee.state
+    }
+  }
+
+  /// Whether a look at the queue is a system call, which is no look to take often; and the kernel lets several threads give to
+  /// it at the same time.
+  @inline(always)
+  var isReadByCall: Bool {
+    if case .tap = self { true } else { false }
+  }
+
+  /// Whether what is in the queue waits for something that no doorbell tells of.
+  var isWaiting: Bool {
+    switch self {
+    case .split(let queue): unsafe queue.pointee.isWaiting
+    case .packed(let queue): unsafe queue.pointee.isWaiting
+    case .tap: false
+    }
+  }
+
   /// Has the queue wake its worker by its doorbell when there is something to take. Returns whether there is already;
   /// then the doorbell need not come, and the worker must look.
   func arm() -> Bool {
@@ -161,8 +186,10 @@ struct QueuePlace {
   var isEnabled: Bool
   /// What tells that there is something to take; `nil`: its worker must look.
   var doorbell: Doorbell?
-  /// Worker that polls it, of a transmitq.
+  /// Worker that polls it, of a transmitq, its slot there, and what tells it from others that had the slot.
   var worker = 0
+  var slot = -1
+  var serial: UInt32 = 0
   /// The eventfd that interrupts its driver.
   var call: OwnedFD?
 

@@ -6,12 +6,13 @@ public import Linux
 /// behind a virtio-net header.
 ///
 /// A read is a system call, and an idle uplink must not cost the guests one a turn. So after an empty read the queue is
-/// left alone for some turns, 64 at the most, which are a few microseconds.
+/// left alone for a microsecond, and longer and longer after more of them; silent for longer, it is waited for by its descriptor
+/// (`Attention`).
 @safe struct TapQueue {
   /// Where the frame begins in its place; the header lies before it, and the frame is aligned.
   static let frameOffset = 64
-  /// Most turns without a look.
-  private static let longestPause: UInt16 = 64
+  /// Microseconds without a look: after the first empty read, and at the most.
+  private static let pauses = 1...16
 
   let descriptor: CInt
   /// Bytes of the virtio-net header.
@@ -19,9 +20,11 @@ public import Linux
   /// What the kernel takes over of the frames written.
   let offloads: Offloads
   let state: QueueState
-  /// Turns to go before the next read, and how many to wait after an empty one.
-  private var pause: UInt16 = 0
-  private var backoff: UInt16 = 0
+  /// The time-stamp counter at which to read next, and how long to wait after an empty read.
+  private var due: UInt64 = 0
+  private var pause: UInt64 = 0
+  private let shortest = TickClock.counts(microseconds: TapQueue.pauses.lowerBound)
+  private let longest = TickClock.counts(microseconds: TapQueue.pauses.upperBound)
 
   init(descriptor: CInt, headerSize: Int, offloads: Offloads, state: QueueState) {
     self.descriptor = descriptor
@@ -33,14 +36,11 @@ public import Linux
   /// Reads what is there, and there is room for, as plain frames: the virtio-net header lies right before the frame.
   @inline(never)
   mutating func gather(_ burst: Burst) -> Gathered {
-    if pause > 0 {
-      pause &-= 1
-      return Gathered()
-    }
-    if state.counters.isBroken { return Gathered() }
+    let now = clx_ticks()
+    if now < due || state.counters.isBroken { return Gathered() }
     let gathered = read(burst)
-    backoff = gathered.frames > 0 ? 0 : min(TapQueue.longestPause, max(1, backoff &* 2))
-    pause = backoff
+    pause = gathered.frames > 0 ? 0 : min(longest, max(shortest, pause &* 2))
+    due = now &+ pause
     return gathered
   }
 
@@ -75,7 +75,7 @@ public import Linux
   }
 
   /// The worker has slept, and looks at once.
-  mutating func disarm() { pause = 0 }
+  mutating func disarm() { due = 0 }
 
   /// Writes frames in the order given, each straight from its sender's memory.
   ///
@@ -103,15 +103,15 @@ public import Linux
   ) {
     let counters = state.counters
     if burst.exceeds(limit, index) {
-      counters.drop(.exceedsMTU)
+      counters.dropTogether(.exceedsMTU)
       return
     }
     guard var segments = Segmenter(burst, index) else {
-      counters.drop(.malformedOffload)
+      counters.dropTogether(.malformedOffload)
       return
     }
     guard burst.claimSegments(segments.count) else {
-      counters.drop(.segmentLimit)
+      counters.dropTogether(.segmentLimit)
       return
     }
     delivered.extra &+= segments.count &- 1
@@ -125,7 +125,7 @@ public import Linux
   ) {
     let counters = state.counters
     if burst.exceeds(limit, index) {
-      counters.drop(.exceedsMTU)
+      counters.dropTogether(.exceedsMTU)
       return
     }
     let result = write(index, burst)
@@ -135,9 +135,9 @@ public import Linux
       return
     }
     switch Int32(truncatingIfNeeded: -result) {
-    case EAGAIN, ENOBUFS: counters.drop(.uplinkBusy)
-    case EIO, ENODEV, EBADFD: counters.drop(.uplinkDown)
-    default: counters.drop(.uplinkError)
+    case EAGAIN, ENOBUFS: counters.dropTogether(.uplinkBusy)
+    case EIO, ENODEV, EBADFD: counters.dropTogether(.uplinkDown)
+    default: counters.dropTogether(.uplinkError)
     }
   }
 

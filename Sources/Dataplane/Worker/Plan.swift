@@ -2,21 +2,33 @@ internal import Linux
 
 /// The queues a worker polls: built by control, read by one worker, replaced whole.
 ///
+/// Each has a slot, which it keeps for as long as it runs: what a worker remembers of a queue from one plan to the next
+/// (`Attention`), and what the kernel says when it rings, goes by the slot. A plan may have empty ones.
+///
 /// A turn uses one plan from beginning to end. Control frees a plan, and what only that plan named, when its
 /// worker has been quiescent since it was replaced.
 ///
-/// SAFETY: behind the struct, at `sourcesOffset`, lie `count` sources.
+/// SAFETY: behind the struct, at `serialsOffset`, lies a serial for each slot; behind those, at a cache line, a source
+/// for each. The source of an empty slot, whose serial is 0, is not initialized and never read.
 @safe struct Plan {
+  /// Which of its worker's plans it is, from 1 on.
+  let version: Int
+  /// Slots, empty ones too.
   let count: Int
   /// A queue without a doorbell is among the sources: its worker may not sleep for long.
   let mustPoll: Bool
 
-  private static let sourcesOffset = 64
+  private static let serialsOffset = 64
+
+  /// Slots of a worker.
+  static let maximumSlots = 1 << 14
 
   /// A queue that frames come from.
   struct Source {
     var queue: Queue
     var state: QueueState
+    /// No two that have run are alike. Never 0.
+    var serial: UInt32
     var port: UInt16
     /// Number of the queue pair.
     var pair: UInt16
@@ -39,27 +51,71 @@ internal import Linux
     var counters: Counters { state.counters }
   }
 
-  static func make(_ sources: [Source], _ arena: Arena) throws(SystemError) -> Block {
+  /// - Parameter sources: by slot.
+  static func make(_ sources: [Source?], version: Int, _ arena: Arena) throws(SystemError) -> Block {
+    let count = sources.count
     let block = try Block(
-      arena, bytes: sourcesOffset + sources.count * MemoryLayout<Source>.stride)
+      arena, bytes: sourcesOffset(count) + count * MemoryLayout<Source>.stride)
     let memory = unsafe block.base
     let plan = unsafe memory.bindMemory(to: Plan.self, capacity: 1)
     unsafe plan.initialize(
-      to: Plan(count: sources.count, mustPoll: sources.contains(where: \.mustPoll)))
-    let first = unsafe (memory + sourcesOffset).bindMemory(
-      to: Source.self, capacity: sources.count)
-    unsafe sources.withUnsafeBufferPointer { sources in
-      if let base = sources.baseAddress {
-        unsafe first.initialize(from: base, count: sources.count)
-      }
+      to: Plan(
+        version: version, count: count,
+        mustPoll: sources.contains { $0?.mustPoll == true }))
+    let serials = unsafe (memory + serialsOffset).bindMemory(to: UInt32.self, capacity: count)
+    let first = unsafe (memory + sourcesOffset(count)).bindMemory(
+      to: Source.self, capacity: count)
+    for (slot, source) in sources.enumerated() {
+      unsafe (serials + slot).initialize(to: source?.serial ?? 0)
+      if let source { unsafe (first + slot).initialize(to: source) }
     }
     return block
+  }
+
+  private static func sourcesOffset(_ count: Int) -> Int {
+    (serialsOffset + 4 * count + Arena.line - 1) / Arena.line * Arena.line
   }
 
   /// The first source of a plan.
   @inline(always)
   static func sources(_ plan: UnsafeMutablePointer<Plan>) -> UnsafePointer<Source> {
     unsafe UnsafePointer(
-      (UnsafeMutableRawPointer(plan) + sourcesOffset).assumingMemoryBound(to: Source.self))
+      (UnsafeMutableRawPointer(plan) + sourcesOffset(plan.pointee.count))
+        .assumingMemoryBound(to: Source.self))
+  }
+
+  /// Which source each slot has; 0: none.
+  @inline(always)
+  static func serials(_ plan: UnsafeMutablePointer<Plan>) -> UnsafePointer<UInt32> {
+    unsafe UnsafePointer(
+      (UnsafeMutableRawPointer(plan) + serialsOffset).assumingMemoryBound(to: UInt32.self))
+  }
+}
+
+/// Control's record of what one worker polls: by slot, as its newest plan has it.
+struct Slots {
+  private(set) var sources: [Plan.Source?] = []
+  /// Slots that no queue has, nor is about to have.
+  private var free: [Int] = []
+  /// Sources there are.
+  private(set) var count = 0
+
+  /// A slot for a queue that is about to be polled; `nil`: there is none.
+  mutating func reserve() -> Int? {
+    if let slot = free.popLast() { return slot }
+    guard sources.count < Plan.maximumSlots else { return nil }
+    sources.append(nil)
+    return sources.count - 1
+  }
+
+  /// Gives a slot back.
+  mutating func release(_ slot: Int) {
+    set(slot, nil)
+    free.append(slot)
+  }
+
+  mutating func set(_ slot: Int, _ source: Plan.Source?) {
+    count += (source == nil ? 0 : 1) - (sources[slot] == nil ? 0 : 1)
+    sources[slot] = source
   }
 }

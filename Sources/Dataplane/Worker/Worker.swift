@@ -13,6 +13,11 @@ internal import Synchronization
 /// looks once a turn. When a turn has ended it holds nothing of what it used; that is what control waits for before
 /// it frees anything (`Quiescence`). After a while without a frame it asks its queues to wake it, and sleeps.
 ///
+/// Nobody is to pay for a neighbour. Silent queues are looked at seldom, or when they ring (`Attention`). A burst that
+/// can't be delivered at once, as another worker fills the same receiveq or as it floods a thousand ports, is set aside
+/// while others have their turn (`Parked`). What an interrupt costs is measured, and whose costs too much is
+/// interrupted by a thread that is no worker (`Interrupts`).
+///
 /// SAFETY: plan and queues stay valid for the turn that loaded them (`Quiescence`); scratch memory is its arena's.
 ///
 /// It lives at one address, is used by one thread, and never allocates, locks a mutex, or waits.
@@ -31,34 +36,43 @@ internal import Synchronization
   let ports: Ports
   let table: ForwardingTable
   let hints: ForwardingTable.Hints
-  let burst: Burst
+  /// The burst in hand, and what of it is not delivered yet.
+  var burst: Burst
+  var rest: Rest
   let lists: UnsafeMutablePointer<List>
   /// The destinations of a burst.
   let receivers: UnsafeMutablePointer<UInt16>
   let steering: Steering
-  /// Bytes that the floods of the present burst may still copy.
-  var floodBytesLeft = 0
-  /// A burst of ordinary frames reaches 170 ports. Without a limit one of 64 KiB frames would keep the worker for
-  /// milliseconds with a few dozen.
-  static let floodBytes = 16 << 20
+  var attention: Attention
+  /// Bursts set aside in this turn: `parkedCount` of `Parked.capacity`.
+  let parked: UnsafeMutablePointer<Parked>
+  var parkedCount = 0
+  /// Where among the ports the next flood that can't reach all begins.
+  var floodStart = 0
+  /// The time-stamp counter from which on a flood may go on: the others have had as much time as it by then.
+  var floodAgain: UInt64 = 0
   /// Queues whose other sides may have to be told of what this turn has published.
   let unannounced: UnsafeMutablePointer<Queue>
   var unannouncedCount = 0
   static let unannouncedCapacity = 16
-  /// Call eventfds that are to be signalled before the turn ends, while their rings can't be stopped.
-  let calls: UnsafeMutablePointer<CInt>
-  var callCount = 0
-  static let callCapacity = 64
-  /// The `WorkerThread`'s.
-  let notifier: OpaquePointer
+  var interrupts: Interrupts
+  /// Where the doorbells of its queues are watched, by their slots; and the eventfd by which control calls, which has one
+  /// behind all of theirs.
+  let epoll: CInt
+  let wake: CInt
+  static let wakeSlot = Plan.maximumSlots
+  /// Who has rung.
+  private let rung: UnsafeMutablePointer<UInt64>
   /// Whether other workers fill the same receiveqs, so that each must be held for a burst.
   let sharesQueues: Bool
   /// Whether the kernel lacks membarrier(2), so that each turn must fence.
   let fences: Bool
 
+  /// - Parameter ticks: `false`: it is turned by hand, and looks at every queue in every turn.
   init(
     state: WorkerState, index: Int, of workers: Int, ports: Ports, table: ForwardingTable,
-    arena: Arena, notifier: Notifier, fences: Bool
+    arena: Arena, notifier: Notifier, slow: EventFD, epoll: CInt, wake: CInt, fences: Bool,
+    ticks: Bool
   ) throws {
     let burst = try Burst(arena: arena)
     let hints = unsafe ForwardingTable.Hints(
@@ -69,28 +83,38 @@ internal import Synchronization
     let steering = try Steering(arena: arena, key: table.secret)
     let unannounced = unsafe try arena.allocate(
       bytes: Worker.unannouncedCapacity * MemoryLayout<Queue>.stride)
-    let calls = unsafe try arena.allocate(bytes: Worker.callCapacity * MemoryLayout<CInt>.stride)
+    let rung = unsafe try arena.allocate(bytes: Attention.kicks * MemoryLayout<UInt64>.stride)
+    let rest = try Rest(arena: arena)
+    let attention = try Attention(arena: arena, ticks: ticks)
+    let parked = unsafe try Parked.make(arena)
+    let interrupts = try Interrupts(
+      arena: arena, notifier: notifier, state: state, slow: slow)
     self.state = state
     self.index = index
     self.workers = workers
     self.ports = ports
     self.table = table
     self.hints = hints
+    self.epoll = epoll
+    self.wake = wake
+    unsafe self.rung = unsafe rung.bindMemory(to: UInt64.self, capacity: Attention.kicks)
     sharesQueues = workers > 1
     self.fences = fences
     self.burst = burst
+    self.rest = rest
     self.steering = steering
+    self.attention = attention
+    unsafe self.parked = unsafe parked
+    self.interrupts = interrupts
     unsafe self.lists = unsafe lists.initializeMemory(
       as: List.self, repeating: List(), count: ForwardingTable.maximumPorts)
     unsafe self.receivers = unsafe receivers.bindMemory(
       to: UInt16.self, capacity: Burst.size)
     unsafe self.unannounced = unsafe unannounced.bindMemory(
       to: Queue.self, capacity: Worker.unannouncedCapacity)
-    unsafe self.calls = unsafe calls.bindMemory(to: CInt.self, capacity: Worker.callCapacity)
-    unsafe self.notifier = unsafe notifier.raw
   }
 
-  /// Polls each queue of the plan once. Returns the frames taken. A function of its own wherever it is called, as
+  /// Polls each queue that is to be looked at once. Returns the frames taken. A function of its own wherever it is called, as
   /// its machine code is looked for by name.
   ///
   /// Nothing on its way takes a lock of the runtime or allocates: the compiler looks through all of it where it
@@ -104,14 +128,11 @@ internal import Synchronization
       finishTurn()
       return 0
     }
-    var moved = 0
+    if unsafe plan.pointee.version != attention.version { unsafe attention.adopt(plan) }
     let sources = unsafe Plan.sources(plan)
-    let count = unsafe plan.pointee.count
-    var index = 0
-    while index < count {
-      moved &+= unsafe poll(sources + index)
-      index &+= 1
-    }
+    var moved = unsafe pollHot(sources)
+    if clx_ticks() >= attention.due { moved &+= unsafe tick(sources) }
+    if parkedCount > 0 { moved &+= unsafe settle(sources) }
     if moved > 0 {
       state.add(.busyTurns)
       tellDrivers()
@@ -128,14 +149,32 @@ internal import Synchronization
   }
 
   @inline(always)
-  private mutating func poll(_ source: UnsafePointer<Plan.Source>) -> Int {
+  mutating func pollHot(_ sources: UnsafePointer<Plan.Source>) -> Int {
+    var moved = 0
+    var place = 0
+    while place < attention.hotCount {
+      moved &+= unsafe poll(sources, Int(attention.hot[place]))
+      place &+= 1
+    }
+    return moved
+  }
+
+  @inline(always)
+  private mutating func poll(_ sources: UnsafePointer<Plan.Source>, _ slot: Int) -> Int {
+    let source = unsafe sources + slot
     let queue = unsafe source.pointee.queue
     let gathered = queue.take(burst)
     if gathered.frames == 0 { return 0 }
+    unsafe attention.heard[slot] = attention.tick
     burst.prefetch(gathered)
     unsafe switchBurst(source, gathered)
-    queue.publish()
-    notifyLater(queue)
+    if rest.isEmpty {
+      queue.publish()
+      notifyLater(queue)
+    } else {
+      unsafe park(slot, sources)
+    }
+    if parkedCount > 0 { unsafe retry(sources, othersAreIdle: false) }
     return gathered.frames
   }
 
@@ -151,12 +190,57 @@ internal import Synchronization
     counters.add(.frames, gathered.frames)
     counters.add(.bytes, judged.bytes)
     counters.add(.bursts, 1)
-    floodBytesLeft = Worker.floodBytes
     if unsafe source.pointee.discards {
       counters.drop(.queueDisabled, gathered.frames &- gathered.dropped.nonzeroBitCount)
     } else {
       unsafe bridge(source, gathered, judged)
     }
+  }
+
+  // ---- By the clock ----
+
+  /// What is done every few microseconds: silent queues are looked at. Returns the frames taken.
+  @inline(never)
+  mutating func tick(_ sources: UnsafePointer<Plan.Source>) -> Int {
+    unsafe attention.begin(clx_ticks(), sources)
+    var moved = 0
+    for _ in 0..<attention.warmLooks() {
+      // One that is parked is silent no more.
+      if attention.warmCount == 0 { break }
+      moved &+= unsafe look(sources, attention.nextWarm())
+    }
+    if attention.mustAsk() { moved &+= unsafe hearKicks(sources) }
+    return moved
+  }
+
+  /// Looks at a silent queue, which becomes hot if there is something.
+  @inline(never)
+  private mutating func look(_ sources: UnsafePointer<Plan.Source>, _ slot: Int) -> Int {
+    let taken = unsafe poll(sources, slot)
+    if taken > 0, unsafe attention.states[slot] != Attention.State.parked {
+      attention.promote(slot)
+    }
+    return taken
+  }
+
+  /// Looks at cold queues that have rung. One in which there is nothing is asked to ring again.
+  private mutating func hearKicks(_ sources: UnsafePointer<Plan.Source>) -> Int {
+    var moved = 0
+    for index in 0..<wait(milliseconds: 0) {
+      let slot = Int(truncatingIfNeeded: unsafe rung[index])
+      // Why control calls, the turn that began has seen.
+      if slot == Worker.wakeSlot { clx_eventfd_drain(wake) }
+      guard attention.isCold(slot) else { continue }
+      let queue = unsafe sources[slot].queue
+      let taken = unsafe look(sources, slot)
+      if taken > 0 {
+        queue.disarm()
+      } else if queue.arm() {
+        attention.promote(slot)
+      }
+      moved &+= taken
+    }
+    return moved
   }
 
   // ---- Notifications ----
@@ -172,79 +256,61 @@ internal import Synchronization
 
   /// Once a busy turn, and out of its way: the loops above want every register.
   @inline(never)
-  private mutating func tellDrivers() {
+  mutating func tellDrivers() {
     if unannouncedCount > 0 { announce() }
-    if callCount > 0 { interruptDrivers() }
+    if interrupts.count > 0 { interrupts.send() }
   }
 
   @inline(never)
   private mutating func announce() {
     atomicMemoryFence(ordering: .sequentiallyConsistent)
-    for index in 0..<unannouncedCount { signalLater(unsafe unannounced[index].interruptFenced()) }
+    for index in 0..<unannouncedCount {
+      let queue = unsafe unannounced[index]
+      signalLater(queue, queue.interruptFenced())
+    }
     unannouncedCount = 0
   }
 
   /// Looks at what a driver wants while its queue's lock is held; the signal can wait until nobody waits for that.
   @inline(never)
-  mutating func interruptLater(_ queue: Queue) { signalLater(queue.interrupt()) }
+  mutating func interruptLater(_ queue: Queue) { signalLater(queue, queue.interrupt()) }
 
   /// Has an eventfd that a ring has named, if it has, be signalled when the turn ends.
   @inline(always)
-  private mutating func signalLater(_ call: CInt) {
-    if call < 0 { return }
-    if callCount == Worker.callCapacity { interruptDrivers() }
-    unsafe calls[callCount] = call
-    callCount &+= 1
-  }
-
-  /// Interrupts drivers. Their front-ends hold these eventfds too, and may have filled them and made them block:
-  /// a write(2) would wait for them.
-  @inline(never)
-  private mutating func interruptDrivers() {
-    unsafe clx_notify(notifier, calls, CInt(truncatingIfNeeded: callCount))
-    callCount = 0
-  }
-
-  // ---- Sharing receiveqs ----
-
-  /// Takes a receiveq's lock. It is held for one burst, so a short wait almost always does; a holder that
-  /// has lost its CPU costs this burst, not this worker.
-  @inline(always)
-  static func take(_ lock: UnsafeMutablePointer<Atomic<UInt32>>) -> Bool {
-    if unsafe lock.pointee.exchange(1, ordering: .acquiring) == 0 { return true }
-    return unsafe wait(for: lock)
-  }
-
-  @inline(never)
-  private static func wait(for lock: UnsafeMutablePointer<Atomic<UInt32>>) -> Bool {
-    for _ in 0..<20_000 {
-      clx_pause()
-      if unsafe lock.pointee.load(ordering: .relaxed) == 0,
-        unsafe lock.pointee.exchange(1, ordering: .acquiring) == 0
-      {
-        return true
-      }
-    }
-    return false
+  private mutating func signalLater(_ queue: Queue, _ call: CInt) {
+    if call >= 0 { interrupts.add(call, queue.state) }
   }
 
   // ---- Going to sleep ----
 
   /// Asks every queue to ring when there is something. Returns whether there is already.
-  func arm() -> Bool {
+  mutating func arm() -> Bool {
     guard let plan = unsafe state.plan else { return false }
-    let sources = unsafe Plan.sources(plan)
-    var busy = false
-    for index in 0..<(unsafe plan.pointee.count) {
-      if unsafe sources[index].queue.arm() { busy = true }
-    }
-    return busy
+    if unsafe plan.pointee.version != attention.version { unsafe attention.adopt(plan) }
+    return unsafe attention.arm(Plan.sources(plan))
   }
 
+  /// Waits until a queue rings, or control calls; no plan is held meanwhile. Returns how many have rung.
+  func wait(milliseconds: Int) -> Int {
+    let count = unsafe clx_epoll_ready(
+      epoll, rung, CInt(Attention.kicks), CInt(truncatingIfNeeded: milliseconds))
+    return max(0, Int(count))
+  }
+
+  /// Has the queues that have rung be looked at with the next turn.
+  ///
+  /// - Parameter count: as `wait` has returned.
+  mutating func hear(_ count: Int) {
+    for index in 0..<count { attention.hear(Int(truncatingIfNeeded: unsafe rung[index])) }
+  }
+
+  /// Has every queue be looked at with the next turn.
+  mutating func hearAll() { attention.hearAll() }
+
   /// The queues need not ring any more.
-  func disarm() {
+  mutating func disarm() {
     guard let plan = unsafe state.plan else { return }
-    let sources = unsafe Plan.sources(plan)
-    for index in 0..<(unsafe plan.pointee.count) { unsafe sources[index].queue.disarm() }
+    if unsafe plan.pointee.version != attention.version { unsafe attention.adopt(plan) }
+    unsafe attention.disarm(Plan.sources(plan))
   }
 }

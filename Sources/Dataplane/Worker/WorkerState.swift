@@ -53,6 +53,8 @@ internal import Synchronization
 
   enum Count: Int {
     case busyTurns, sleeps
+    /// Queues whose drivers it has stopped interrupting itself.
+    case convictions
   }
 
   @inline(always)

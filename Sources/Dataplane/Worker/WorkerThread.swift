@@ -14,8 +14,8 @@ internal import Synchronization
     var poll: PollMode
   }
 
-  /// Turns without work before a worker looks for sleep: some 50 to 100 microseconds.
-  private static let patience = 1000
+  /// Microseconds without work before a worker looks for sleep.
+  private static let patience = 100
 
   let placement: Placement
   let state: WorkerState
@@ -28,19 +28,21 @@ internal import Synchronization
   private var thread: Linux.Thread?
 
   init(
-    _ placement: Placement, of workers: Int, ports: Ports, table: ForwardingTable, fences: Bool,
-    allowHuge: Bool
+    _ placement: Placement, of workers: Int, ports: Ports, table: ForwardingTable, slow: EventFD,
+    fences: Bool, allowHuge: Bool, isThread: Bool
   ) throws {
     self.placement = placement
     let arena = Arena(node: placement.node, allowHuge: allowHuge)
     let state = unsafe WorkerState(try arena.allocate(bytes: WorkerState.byteCount))
     let wake = try EventFD()
     let epoll = OwnedFD(taking: try SystemError.check(clx_epoll_create(), "make an epoll set"))
-    try SystemError.check(clx_epoll_add(epoll.raw, wake.descriptor.raw, 0, 0), "watch an eventfd")
+    try SystemError.check(
+      clx_epoll_add(epoll.raw, wake.descriptor.raw, 0, UInt64(Worker.wakeSlot)), "watch an eventfd")
     let notifier = try Notifier()
     let value = try Worker(
       state: state, index: placement.index, of: workers, ports: ports, table: table, arena: arena,
-      notifier: notifier, fences: fences)
+      notifier: notifier, slow: slow, epoll: epoll.raw, wake: wake.descriptor.raw, fences: fences,
+      ticks: isThread)
     let worker = UnsafeMutablePointer<Worker>.allocate(capacity: 1)
     unsafe worker.initialize(to: value)
     self.arena = arena
@@ -93,11 +95,13 @@ internal import Synchronization
   /// In place of `start`, and after a turn: from here on the worker counts as asleep.
   func rest() { state.epoch |= 1 }
 
-  /// Runs one turn in the caller's thread; returns the frames taken. The worker rests before and after.
+  /// Runs one turn in the caller's thread; returns the frames taken. The worker rests before and after, and looks at
+  /// every queue.
   func turn() -> Int {
     precondition(thread == nil && state.epoch & 1 != 0, "the worker has a thread, or is turning")
     wakeUp()
     // SAFETY: there is no thread, and the caller has promised that no other is here.
+    unsafe worker.pointee.hearAll()
     let moved = unsafe worker.pointee.turn()
     rest()
     return moved
@@ -108,10 +112,14 @@ internal import Synchronization
     init(_ failure: Lock<SystemError?>) { self.failure = failure }
   }
 
-  /// Adds a descriptor whose readiness ends a sleep.
-  func watch(_ doorbell: Doorbell) throws(SystemError) {
+  /// Adds a descriptor whose readiness ends a sleep, and tells of the queue in `slot`.
+  ///
+  /// A front-end can make this take long, and its reverse, as it can have others watch the same descriptor, who are all told of
+  /// a kick while the kernel holds a lock: so neither is called under a lock.
+  func watch(_ doorbell: Doorbell, slot: Int) throws(SystemError) {
     try SystemError.check(
-      clx_epoll_add(epoll.raw, doorbell.descriptor.raw, doorbell.isEdge ? 1 : 0, 1),
+      clx_epoll_add(
+        epoll.raw, doorbell.descriptor.raw, doorbell.isEdge ? 1 : 0, UInt64(slot)),
       "watch a queue's descriptor")
   }
 
@@ -122,33 +130,42 @@ internal import Synchronization
   // ---- The loop ----
 
   private func run() {
-    var idle = 0
+    let patience = TickClock.counts(microseconds: WorkerThread.patience)
+    // The time-stamp counter when work ended; 0: it has not.
+    var idleSince: UInt64 = 0
+    var turns = 0
     while !state.isStopping {
       // SAFETY: this thread is the worker's only user from start to stop.
       if unsafe worker.pointee.turn() > 0 {
-        idle = 0
+        idleSince = 0
         continue
       }
-      idle &+= 1
       clx_pause()
-      if idle >= WorkerThread.patience, placement.poll == .adaptive {
+      turns &+= 1
+      if turns & 15 != 0 || placement.poll != .adaptive { continue }
+      let now = clx_ticks()
+      if idleSince == 0 {
+        idleSince = now
+      } else if now &- idleSince > patience {
         sleep()
-        idle = 0
+        idleSince = 0
       }
     }
     // Nobody need wait for a worker that has ended either.
     rest()
   }
 
-  /// Sleeps until there is something to do. Every queue is asked to ring first, then looked at once more: what came in between would otherwise wait for the next frame.
+  /// Sleeps until there is something to do. Every queue is asked to ring first, then looked at once more: what came in
+  /// between would otherwise wait for the next frame.
   private func sleep() {
     if unsafe !worker.pointee.arm() {
       // A queue without a doorbell never rings: look at it a thousand times a second.
       let limit = unsafe state.plan?.pointee.mustPoll == true ? 1 : 1000
       state.add(.sleeps)
       rest()
-      _ = clx_epoll_wait(epoll.raw, CInt(limit))
+      let count = unsafe worker.pointee.wait(milliseconds: limit)
       wakeUp()
+      unsafe worker.pointee.hear(count)
       wake.drain()
     }
     unsafe worker.pointee.disarm()

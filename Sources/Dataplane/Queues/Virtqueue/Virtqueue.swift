@@ -87,10 +87,13 @@ extension Virtqueue {
   @inline(always)
   var counters: Counters { state.counters }
 
+  /// Whether the next buffer waits for a translation.
+  var isWaiting: Bool { memory.iotlb?.isWaiting ?? false }
+
   /// Asks the driver to kick, unless the ring is broken. A buffer that waits for a translation is nothing to look at:
   /// control wakes the worker when it has come.
   func arm() -> Bool {
-    !counters.isBroken && requestKicks() && !(memory.iotlb?.isWaiting ?? false)
+    !counters.isBroken && requestKicks() && !isWaiting
   }
 
   /// The eventfd by which the driver is to be told of what `publish` has shown since the last time, or -1. It is the
