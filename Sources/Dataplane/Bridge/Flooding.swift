@@ -7,8 +7,8 @@
 ///
 /// SAFETY: as of `Worker`.
 extension Worker {
-  /// What the floods of a burst may cost: copies of ordinary frames to a thousand ports, or some milliseconds.
-  static let floodCost = 64 << 20
+  /// What the floods of a burst may cost: two dozen short frames for a thousand ports, or eight long ones; some milliseconds.
+  static let floodCost = 16 << 20
   /// What is delivered of them before the others have their turn: some 50 to 100 microseconds.
   private static let sliceCost = 1 << 20
   /// What a copy costs beyond its bytes, as if it were bytes.

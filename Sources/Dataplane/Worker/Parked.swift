@@ -112,10 +112,6 @@ internal import Synchronization
 
 /// SAFETY: slots are the plan's that this turn uses.
 extension Worker {
-  /// A worker that has lost its CPU, or stands still in memory that does not come, may hold a receiveq for long. After so
-  /// much time others give up what they have for it.
-  private static let longestWaitMicroseconds = 100_000
-
   /// Sets the burst in hand aside: not all of it could be delivered.
   @inline(never)
   mutating func park(_ slot: Int, _ sources: UnsafePointer<Plan.Source>) {
@@ -205,7 +201,6 @@ extension Worker {
     var moved = 0
     var fruitless = 0
     let start = clx_ticks()
-    let longest = TickClock.counts(microseconds: Worker.longestWaitMicroseconds)
     while parkedCount > 0 {
       var taken = unsafe pollHot(sources)
       let now = clx_ticks()
@@ -215,7 +210,7 @@ extension Worker {
       unsafe retry(sources, othersAreIdle: taken == 0)
       // Nobody waits for his interrupt meanwhile.
       if unannouncedCount > 0 || interrupts.count > 0 { tellDrivers() }
-      if now &- start > longest { unsafe abandonAll(sources) }
+      if now &- start > longestWait { unsafe abandonAll(sources) }
       if taken > 0 || parkedCount < waiting {
         fruitless = 0
       } else {
@@ -234,14 +229,13 @@ extension Worker {
   /// Where no more bursts can be set aside: waits for the queues that are held, and ends the flood.
   private mutating func finishHere(_ source: UnsafePointer<Plan.Source>) {
     let start = clx_ticks()
-    let longest = TickClock.counts(microseconds: Worker.longestWaitMicroseconds)
     var fruitless = 0
     while !rest.isEmpty {
       let waiting = rest.count
       // What can't be set aside ends here.
       rest.floodLeft = 0
       unsafe proceed(source, mayFlood: true)
-      if clx_ticks() &- start > longest { unsafe abandon(source) }
+      if clx_ticks() &- start > longestWait { unsafe abandon(source) }
       fruitless = rest.count < waiting ? 0 : fruitless &+ 1
       if fruitless > 0 { Worker.pause(fruitless) }
     }

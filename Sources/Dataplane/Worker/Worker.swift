@@ -51,6 +51,9 @@ internal import Synchronization
   var floodStart = 0
   /// The time-stamp counter from which on a flood may go on: the others have had as much time as it by then.
   var floodAgain: UInt64 = 0
+  /// A worker that has lost its CPU, or stands still in memory that does not come, may hold a receiveq for long. After so
+  /// much time, in counts of the time-stamp counter, others give up what they have for it.
+  let longestWait = TickClock.counts(microseconds: 100_000)
   /// Queues whose other sides may have to be told of what this turn has published.
   let unannounced: UnsafeMutablePointer<Queue>
   var unannouncedCount = 0
