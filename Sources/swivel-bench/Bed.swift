@@ -11,6 +11,8 @@ final class Bed {
   let receivers: [Int]
   /// Receivers of a frame.
   let copies: Int
+  /// Guests that are there and silent.
+  let idle: IdleGuests
   private let plan: Plan
 
   /// Attaches to the sockets at `paths` from the CPU of the plan.
@@ -20,10 +22,10 @@ final class Bed {
     let longest = plan.sizes.reduce(0) { max($0, $1.longest) }
     let (wanted, needed) = Bed.features(plan)
     let options = Bed.laneOptions(plan, longest: longest)
-    let generator = Generator(capacity: paths.count * plan.queues)
+    let generator = Generator(capacity: plan.ports * plan.queues)
     self.generator = generator
     var ports: [GeneratorPort] = []
-    for path in paths {
+    for path in paths.prefix(plan.ports) {
       do {
         let port = try GeneratorPort(path: path, wanted: wanted, needed: needed)
         try port.start(options, queuePairs: plan.queues) { generator.add($0) }
@@ -47,7 +49,10 @@ final class Bed {
     case .flood: (senders, receivers) = (lanes(0..<1), lanes(1..<ports.count))
     }
     copies = plan.pattern == .flood ? ports.count - 1 : 1
+    idle = IdleGuests()
     try announce()
+    // Only now: the busy ports' broadcasts would fill receive buffers that nobody empties.
+    try idle.come(paths.dropFirst(plan.ports), plan, greeting: address(0, 0)) { try drain() }
     for lane in 0..<generator.count {
       generator[lane].isSending = senders.contains(lane)
       generator[lane].setFlows(senders.contains(lane) ? flows(lane) : [])
@@ -129,6 +134,7 @@ final class Bed {
     for port in ports where port.frontEnd.isClosed() {
       throw BenchError("\(port.path): the switch has closed the connection")
     }
+    try idle.check()
     if let violation = generator.violations.first {
       throw BenchError("the switch broke a rule of virtio: \(violation)")
     }

@@ -24,6 +24,7 @@ struct SwivelBench: ParsableCommand {
     StandardStreams.fill()
     let plan = try options.plan()
     if plan.mode == .generator { return try show(plan, plan.sizes.map(GeneratorAlone.measure)) }
+    try IdleGuests.makeRoom(for: plan.idlePorts)
     let cleaner = try Cleaner()
     defer { cleaner.clean() }
     let paths: [String]

@@ -31,3 +31,11 @@ enum Ring: String, ExpressibleByArgument, CaseIterable, Codable, Sendable {
   case split
   case packed
 }
+
+/// How a worker of the daemon waits, by the configuration's words.
+enum Poll: String, ExpressibleByArgument, CaseIterable, Codable, Sendable {
+  /// It never sleeps.
+  case busy
+  /// It sleeps when there is nothing to do, and asks to be kicked.
+  case adaptive
+}

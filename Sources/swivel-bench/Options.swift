@@ -21,6 +21,12 @@ struct Options: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
+      "Further ports, up to 1000, whose guests are there and silent; with --socket they are the last ones.",
+      valueName: "n"))
+  var idlePorts = 0
+
+  @Option(
+    help: ArgumentHelp(
       "Bytes of a frame, or several sizes: 64,512,1518; imix; rfc2544; 64k. By default a short series.",
       valueName: "sizes"))
   var size: String?
@@ -92,6 +98,12 @@ struct Options: ParsableArguments {
       "The CPU of the worker of the swiveld it starts; by default the last.", valueName: "cpu"))
   var workerCpu: Int?
 
+  @Option(
+    help:
+      "Whether the worker of the swiveld it starts sleeps when there is nothing to do: adaptive, or busy."
+  )
+  var poll = Poll.busy
+
   @Flag(help: "Print the results as JSON.")
   var json = false
 
@@ -102,11 +114,18 @@ struct Options: ParsableArguments {
     func check(_ condition: Bool, _ message: String) throws {
       if !condition { throw ValidationError(message) }
     }
-    try check(socket.count != 1, "--socket is needed for each port, twice at least")
+    try check((0...1000).contains(idlePorts), "--idle-ports is 0 to 1000")
+    try check(
+      mode != .generator || idlePorts == 0, "without a switch there are no idle ports")
+    try check(
+      idlePorts == 0 || pattern != .flood, "a flood reaches every port: none is idle")
+    try check(
+      socket.isEmpty || socket.count >= 2 + idlePorts,
+      "--socket is needed for each port: twice at least, and once for each idle one")
     try check(
       socket.isEmpty || ports == nil, "--ports is for a swiveld of its own, without --socket")
     try check((2...64).contains(ports ?? 2), "--ports is 2 to 64")
-    try check(socket.count <= 64, "at most 64 sockets")
+    try check(socket.count <= 64 + idlePorts, "at most 64 sockets of busy ports")
     if let size {
       do {
         _ = try Sizes.parse(size)
@@ -136,10 +155,10 @@ struct Options: ParsableArguments {
     try check(!segmented || shortest >= 64, "--segmented frames have 64 bytes at least")
     try check(
       !verify || mode == .throughput, "--verify is for throughput: checking takes time")
-    let count = socket.isEmpty ? ports ?? 2 : socket.count
+    let count = socket.isEmpty ? ports ?? 2 : socket.count - idlePorts
     try check(
       mode == .generator || pattern != .pairs || count % 2 == 0,
-      "pairs need an even number of ports")
+      "pairs need an even number of busy ports")
   }
 
   func plan() throws -> Plan {
@@ -155,35 +174,8 @@ struct Options: ParsableArguments {
       ringSize: ringSize, bufferSize: bufferSize ?? (longest > 2048 ? 4096 : 2048), verify: verify,
       loss: loss / 100,
       cpu: cpu ?? cpus.last { $0 != worker } ?? worker, workerCPU: worker,
-      ports: socket.isEmpty ? ports ?? (pattern == .pairs ? 2 : 4) : socket.count)
+      poll: poll,
+      ports: socket.isEmpty ? ports ?? (pattern == .pairs ? 2 : 4) : socket.count - idlePorts,
+      idlePorts: idlePorts)
   }
-}
-
-/// What is measured and how.
-struct Plan: Sendable {
-  var mode = Mode.throughput
-  var sizes = Sizes.usual
-  var pattern = Pattern.pairs
-  /// Of each sending port; `nil`: as fast as it goes.
-  var rate: Double?
-  var seconds = 1.0
-  var warmup = 0.1
-  /// Addresses on each port.
-  var macs = 1
-  var ring = Ring.split
-  var inOrder = false
-  var mergeable = true
-  var indirect = false
-  /// TCP over IPv4, to be cut into segments.
-  var segmented = false
-  var queues = 1
-  var ringSize = 256
-  var bufferSize = 2048
-  var verify = false
-  /// Share of frames that may be lost in a search.
-  var loss = 0.0
-  /// The generator's CPU, and that of the worker of an own daemon.
-  var cpu: Int?
-  var workerCPU = 0
-  var ports = 2
 }

@@ -30,6 +30,7 @@ struct Report: Codable, Sendable, Equatable {
   struct Setting: Codable, Sendable, Equatable {
     var pattern: Pattern
     var ports: Int
+    var idlePorts: Int
     var queues: Int
     var macs: Int
     var ring: Ring
@@ -48,8 +49,9 @@ struct Report: Codable, Sendable, Equatable {
 
   init(_ plan: Plan, ownDaemon: Bool, results: [Outcome]) {
     setting = Setting(
-      pattern: plan.pattern, ports: plan.ports, queues: plan.queues, macs: plan.macs,
-      ring: plan.ring, ringSize: plan.ringSize, inOrder: plan.inOrder, mergeable: plan.mergeable,
+      pattern: plan.pattern, ports: plan.ports, idlePorts: plan.idlePorts,
+      queues: plan.queues, macs: plan.macs, ring: plan.ring, ringSize: plan.ringSize,
+      inOrder: plan.inOrder, mergeable: plan.mergeable,
       indirect: plan.indirect, workerCPU: ownDaemon ? plan.workerCPU : nil,
       generatorCPU: plan.cpu)
     self.results = results

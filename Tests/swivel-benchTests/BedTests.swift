@@ -31,8 +31,8 @@ import VirtioDriver
   private func bed(_ plan: Plan) throws -> Bed {
     var plan = plan
     plan.cpu = nil
-    made += plan.ports
-    let paths = (made - plan.ports..<made).map { "\(folder)/\($0).sock" }
+    made += plan.allPorts
+    let paths = (made - plan.allPorts..<made).map { "\(folder)/\($0).sock" }
     for path in paths {
       _ = try fabric.addPort(
         PortRequest(
@@ -208,6 +208,56 @@ import VirtioDriver
       #expect(result.sentFrames == result.receivedFrames)
     }
     #expect(samples > 0)
+  }
+
+  @Test("Idle guests are there, known to the switch, and get nothing", arguments: Ring.allCases)
+  func idle(ring: Ring) throws {
+    let plan = plan {
+      $0.idlePorts = 8
+      $0.ring = ring
+    }
+    let bed = try bed(plan)
+    #expect(bed.idle.guests.count == 8)
+    for number in 0..<8 {
+      let address = "\(IdleGuests.address(number))"
+      #expect(fabric.macs().contains { $0.mac == address })
+    }
+    bed.prepare(.one(64))
+    bed.generator.startVerifying()
+    let before = bed.generator.counts
+    // At a rate that any machine can keep to: then nothing may be lost.
+    bed.generator.run(seconds: 20, .init(rate: 2000, frames: 200, verified: true))
+    try bed.drain(verified: true)
+    try bed.check()
+    let counts = bed.generator.counts - before
+    #expect(counts.sentFrames == 400 && counts.receivedFrames == 400)
+    #expect(bed.generator.verified.whole == 400)
+    for guest in bed.idle.guests {
+      #expect(guest.receive() == nil)
+      #expect(guest.statistics.sentFrames == 1 && guest.pairs[0].transmitq.outstanding == 0)
+    }
+  }
+
+  @Test("A frame goes there and back beside idle guests")
+  func pingBesideIdle() throws {
+    let plan = plan {
+      $0.mode = .ping
+      $0.seconds = 0.1
+      $0.idlePorts = 3
+      $0.mergeable = false
+    }
+    let result = try Runner(bed: try bed(plan), plan: plan, progress: nil).run(.one(64))
+    #expect(result.sentFrames == result.receivedFrames && result.sentFrames > 0)
+  }
+
+  @Test("An idle guest that the switch has hung up on is named")
+  func idleClosed() throws {
+    let plan = plan { $0.idlePorts = 2 }
+    let bed = try bed(plan)
+    try bed.check()
+    try fabric.removePort(named: "p\(made - 1)")
+    let error = #expect(throws: BenchError.self) { try bed.check() }
+    #expect(error?.description.contains("\(made - 1).sock") == true)
   }
 
   @Test("What the switch does not offer is named")

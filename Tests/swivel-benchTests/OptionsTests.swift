@@ -11,6 +11,7 @@ import VirtioDriver
     #expect(plan.mode == .throughput && plan.sizes == Sizes.usual)
     #expect(plan.ports == 2 && plan.pattern == .pairs && plan.rate == nil)
     #expect(plan.mergeable && !plan.indirect && plan.ring == .split)
+    #expect(plan.idlePorts == 0 && plan.allPorts == 2 && plan.poll == .busy)
   }
 
   @Test("What is asked for is what is planned")
@@ -25,6 +26,24 @@ import VirtioDriver
     #expect(plan.indirect && plan.ringSize == 1024 && plan.queues == 2 && plan.cpu == 0)
   }
 
+  @Test("Idle ports are further ones; of the sockets given they are the last")
+  func idlePorts() throws {
+    let own = try SwivelBench.parse(["--idle-ports", "1000", "--poll", "adaptive"]).options.plan()
+    #expect(own.ports == 2 && own.idlePorts == 1000 && own.allPorts == 1002)
+    #expect(own.poll == .adaptive)
+    let sockets = (0..<70).flatMap { ["--socket", "/\($0)"] }
+    let given = try SwivelBench.parse(sockets + ["--idle-ports", "66"]).options.plan()
+    #expect(given.ports == 4 && given.allPorts == 70)
+  }
+
+  @Test("More idle guests than there can be descriptors for are refused, by numbers")
+  func descriptors() {
+    let error = #expect(throws: BenchError.self) {
+      try IdleGuests.makeRoom(for: 1_000_000_000)
+    }
+    #expect(error?.description.contains("open files") == true)
+  }
+
   @Test(
     "Usage errors",
     arguments: [
@@ -32,6 +51,12 @@ import VirtioDriver
       ["zero-loss", "--rate", "1M"], ["--seconds", "0"], ["--ports", "3"], ["nonsense"],
       ["--rate", "fast"], ["burst", "--verify"],
       ["--socket", "/a", "--socket", "/b", "--ports", "2"],
+      ["--idle-ports", "1001"], ["--idle-ports", "-1"], ["generator", "--idle-ports", "1"],
+      ["--socket", "/a", "--socket", "/b", "--idle-ports", "1"],
+      ["--pattern", "flood", "--idle-ports", "1"],
+      [
+        "--socket", "/a", "--socket", "/b", "--socket", "/c", "--socket", "/d", "--idle-ports", "1",
+      ],
     ])
   func refused(arguments: [String]) {
     #expect(throws: (any Error).self) { try SwivelBench.parse(arguments) }

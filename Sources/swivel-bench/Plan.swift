@@ -1,0 +1,36 @@
+/// What is measured and how.
+struct Plan: Sendable {
+  var mode = Mode.throughput
+  var sizes = Sizes.usual
+  var pattern = Pattern.pairs
+  /// Of each sending port; `nil`: as fast as it goes.
+  var rate: Double?
+  var seconds = 1.0
+  var warmup = 0.1
+  /// Addresses on each port.
+  var macs = 1
+  var ring = Ring.split
+  var inOrder = false
+  var mergeable = true
+  var indirect = false
+  /// TCP over IPv4, to be cut into segments.
+  var segmented = false
+  var queues = 1
+  var ringSize = 256
+  var bufferSize = 2048
+  var verify = false
+  /// Share of frames that may be lost in a search.
+  var loss = 0.0
+  /// The generator's CPU, and that of the worker of an own daemon.
+  var cpu: Int?
+  var workerCPU = 0
+  /// How that worker waits.
+  var poll = Poll.busy
+  /// Ports that are busy.
+  var ports = 2
+  /// Ports whose guests are silent.
+  var idlePorts = 0
+
+  /// Ports of any kind: busy ones, then idle ones.
+  var allPorts: Int { ports + idlePorts }
+}
