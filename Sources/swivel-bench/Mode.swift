@@ -10,6 +10,8 @@ enum Mode: String, ExpressibleByArgument, CaseIterable, Codable, Sendable {
   case latency
   /// The time a frame takes there and back, one at a time.
   case ping
+  /// The time that the first frame of a silent guest takes, beside busy ones.
+  case cold
   /// The longest burst, as fast as it goes, of which no frame is lost (RFC 2544, 26.4).
   case burst
   /// The generator alone, without a switch.

@@ -6,8 +6,8 @@ struct Options: ParsableArguments {
   @Argument(
     help: """
       What to measure: throughput, zero-loss (the highest rate without loss, RFC 2544), latency (at a given \
-      rate), ping (one frame at a time, there and back), burst (the longest without loss), generator (this \
-      program alone, without a switch).
+      rate), ping (one frame at a time, there and back), cold (the first frame of a silent guest, one way, \
+      beside busy ones), burst (the longest without loss), generator (this program alone, without a switch).
       """)
   var mode = Mode.throughput
 
@@ -24,6 +24,19 @@ struct Options: ParsableArguments {
       "Further ports, up to 1000, whose guests are there and silent; with --socket they are the last ones.",
       valueName: "n"))
   var idlePorts = 0
+
+  @Flag(
+    help: """
+      Beside the busy ports a pair of further ones with one frame of 64 bytes at a time: its times one way, and \
+      what it costs the others, which send segmented frames of 65226 bytes if nothing is said. With --socket they \
+      are the two after the busy ones.
+      """)
+  var mixed = false
+
+  @Option(
+    help: ArgumentHelp(
+      "In the mode cold, from one silent guest's frame to the next one's.", valueName: "ms"))
+  var every: Double?
 
   @Option(
     help: ArgumentHelp(
@@ -120,12 +133,20 @@ struct Options: ParsableArguments {
     try check(
       idlePorts == 0 || pattern != .flood, "a flood reaches every port: none is idle")
     try check(
-      socket.isEmpty || socket.count >= 2 + idlePorts,
-      "--socket is needed for each port: twice at least, and once for each idle one")
+      mode != .cold || idlePorts >= 2,
+      "cold needs --idle-ports: one that gets the frames, and at least one that sends them")
+    try check(every == nil || mode == .cold, "--every is for the mode cold")
+    try check((0.01...60_000).contains(every ?? 1), "--every is 0.01 to 60000")
+    try check(
+      !mixed || mode == .throughput && rate == nil && !verify && pattern != .flood,
+      "--mixed is for throughput as fast as it goes, unchecked, and without floods")
+    try check(
+      socket.isEmpty || socket.count >= 2 + idlePorts + (mixed ? 2 : 0),
+      "--socket is needed for each port: twice at least, and once for each idle or mixed one")
     try check(
       socket.isEmpty || ports == nil, "--ports is for a swiveld of its own, without --socket")
     try check((2...64).contains(ports ?? 2), "--ports is 2 to 64")
-    try check(socket.count <= 64 + idlePorts, "at most 64 sockets of busy ports")
+    try check(socket.count <= 64 + idlePorts, "at most 64 sockets beside those of idle ports")
     if let size {
       do {
         _ = try Sizes.parse(size)
@@ -146,7 +167,7 @@ struct Options: ParsableArguments {
     try check(
       rate == nil || mode == .latency || mode == .throughput,
       "--rate is for throughput and latency")
-    let longest = try Sizes.parse(size ?? "64").reduce(0) { max($0, $1.longest) }
+    let longest = try sizes.reduce(0) { max($0, $1.longest) }
     try check(
       ring == .split && !inOrder || longest <= 4096 || indirect,
       "frames of more than 4096 bytes are several descriptors: with packed rings or --in-order also --indirect"
@@ -155,7 +176,7 @@ struct Options: ParsableArguments {
     try check(!segmented || shortest >= 64, "--segmented frames have 64 bytes at least")
     try check(
       !verify || mode == .throughput, "--verify is for throughput: checking takes time")
-    let count = socket.isEmpty ? ports ?? 2 : socket.count - idlePorts
+    let count = socket.isEmpty ? ports ?? 2 : socket.count - idlePorts - (mixed ? 2 : 0)
     try check(
       mode == .generator || pattern != .pairs || count % 2 == 0,
       "pairs need an even number of busy ports")
@@ -164,18 +185,35 @@ struct Options: ParsableArguments {
   func plan() throws -> Plan {
     let cpus = Affinity.current
     let worker = workerCpu ?? cpus.last ?? 0
-    let sizes = try size.map(Sizes.parse) ?? (mode == .throughput ? Sizes.usual : [.one(64)])
+    let sizes = try self.sizes
     let longest = sizes.reduce(0) { max($0, $1.longest) }
+    let given = socket.count - idlePorts - (mixed ? 2 : 0)
     return Plan(
       mode: mode, sizes: sizes, pattern: pattern, rate: rate?.framesPerSecond,
-      seconds: seconds ?? (mode == .zeroLoss ? 1 : 2), warmup: warmup, macs: macs, ring: ring,
+      seconds: seconds ?? usualSeconds, warmup: warmup, macs: macs, ring: ring,
       inOrder: inOrder, mergeable: mergeable, indirect: indirect,
-      segmented: segmented, queues: queues,
+      segmented: segmented || mixed && size == nil, queues: queues,
       ringSize: ringSize, bufferSize: bufferSize ?? (longest > 2048 ? 4096 : 2048), verify: verify,
       loss: loss / 100,
-      cpu: cpu ?? cpus.last { $0 != worker } ?? worker, workerCPU: worker,
-      poll: poll,
-      ports: socket.isEmpty ? ports ?? (pattern == .pairs ? 2 : 4) : socket.count - idlePorts,
-      idlePorts: idlePorts)
+      cpu: cpu ?? cpus.last { $0 != worker } ?? worker, workerCPU: worker, poll: poll,
+      ports: socket.isEmpty ? ports ?? (pattern == .pairs ? 2 : 4) : given,
+      idlePorts: idlePorts, interval: (every ?? 5) / 1000, mixed: mixed)
+  }
+
+  private var sizes: [Sizes] {
+    get throws {
+      if let size { return try Sizes.parse(size) }
+      if mixed { return [.one(65226)] }
+      return mode == .throughput ? Sizes.usual : [.one(64)]
+    }
+  }
+
+  private var usualSeconds: Double {
+    switch mode {
+    case .zeroLoss: 1
+    // Enough frames for a percentile to mean something.
+    case .cold: 5
+    default: mixed ? 4 : 2
+    }
   }
 }

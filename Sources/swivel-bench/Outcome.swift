@@ -24,6 +24,15 @@ struct Outcome: Codable, Sendable, Equatable {
     var disordered: UInt64
   }
 
+  /// Single frames beside the busy ports.
+  struct Single: Codable, Sendable, Equatable {
+    var offered = 0
+    /// Those that did not arrive within a second.
+    var missed = 0
+    /// Those for which the switch had asked to be kicked; `nil`: not counted.
+    var kicked: Int?
+  }
+
   /// What kept the rate from being higher.
   enum Limit: String, Codable, Sendable {
     /// The switch: its transmitqs were full.
@@ -59,6 +68,10 @@ struct Outcome: Codable, Sendable, Equatable {
   var cpuShare: Double?
   var latency: Latency?
   var verification: Verification?
+  /// Of the mode `cold` and with `--mixed`; the latency is theirs.
+  var single: Single?
+  /// What `gbps` was in the same run without the single frames, the two in turn.
+  var gbpsAlone: Double?
   /// Frames of the longest burst without loss, of each port.
   var burstFrames: UInt64?
   /// Nanoseconds that a frame costs the generator.

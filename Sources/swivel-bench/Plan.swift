@@ -30,7 +30,24 @@ struct Plan: Sendable {
   var ports = 2
   /// Ports whose guests are silent.
   var idlePorts = 0
+  /// Seconds from one frame of a silent guest to the next.
+  var interval = 0.005
+  /// Beside the busy ports a pair with one small frame at a time.
+  var mixed = false
 
-  /// Ports of any kind: busy ones, then idle ones.
-  var allPorts: Int { ports + idlePorts }
+  /// Ports at which single frames come and go: with `mixed` two, in the mode `cold` one of the idle ones, which gets
+  /// the others' frames.
+  var watchedPorts: Int { mixed ? 2 : mode == .cold ? 1 : 0 }
+  /// Ports of any kind: busy ones, then watched ones, then idle ones.
+  var allPorts: Int { ports + idlePorts + (mixed ? 2 : 0) }
+
+  /// How the guests of watched ports are made: for plain small frames.
+  var watched: Plan {
+    var plan = self
+    plan.sizes = [.one(64)]
+    plan.segmented = false
+    plan.queues = 1
+    plan.bufferSize = 2048
+    return plan
+  }
 }

@@ -31,6 +31,8 @@ struct Report: Codable, Sendable, Equatable {
     var pattern: Pattern
     var ports: Int
     var idlePorts: Int
+    /// A pair with one small frame at a time is beside them.
+    var mixed: Bool
     var queues: Int
     var macs: Int
     var ring: Ring
@@ -50,6 +52,7 @@ struct Report: Codable, Sendable, Equatable {
   init(_ plan: Plan, ownDaemon: Bool, results: [Outcome]) {
     setting = Setting(
       pattern: plan.pattern, ports: plan.ports, idlePorts: plan.idlePorts,
+      mixed: plan.mixed,
       queues: plan.queues, macs: plan.macs, ring: plan.ring, ringSize: plan.ringSize,
       inOrder: plan.inOrder, mergeable: plan.mergeable,
       indirect: plan.indirect, workerCPU: ownDaemon ? plan.workerCPU : nil,

@@ -13,6 +13,7 @@ struct Runner {
     defer { progress?.clear() }
     switch plan.mode {
     case .throughput:
+      if plan.mixed { return try mixed(sizes) }
       return try trial.run(
         sizes, rate: plan.rate, seconds: plan.seconds, warmup: plan.warmup,
         verified: plan.verify, progress: progress)
@@ -25,6 +26,7 @@ struct Runner {
       result.latency = latency()
       return result
     case .ping: return try ping(sizes)
+    case .cold: return try cold(sizes)
     case .burst: return try burst(sizes)
     case .generator: throw BenchError("the generator alone needs no switch")
     }
@@ -126,7 +128,7 @@ struct Runner {
   }
 
   /// What the samples of the last run amount to.
-  private func latency() -> Outcome.Latency? {
+  func latency() -> Outcome.Latency? {
     let nanoseconds = 1e9 / bed.generator.ticksPerSecond
     // Three digits from a nanosecond to ten seconds.
     var histogram = Histogram<UInt64>(

@@ -250,6 +250,56 @@ import VirtioDriver
     #expect(result.sentFrames == result.receivedFrames && result.sentFrames > 0)
   }
 
+  /// Single frames beside busy ports: none is missed, and their guests get nothing else.
+  private func checkSingle(_ plan: Plan, _ sizes: Sizes) throws -> (Outcome, Bed) {
+    let bed = try bed(plan)
+    let result = try Runner(bed: bed, plan: plan, progress: nil).run(sizes)
+    let single = try #require(result.single)
+    #expect(single.offered > 0 && single.missed == 0)
+    #expect(result.latency?.samples == single.offered)
+    #expect(result.receivedFrames > 0)
+    for lane in bed.watched {
+      #expect(bed.generator[lane].counts.receivedFrames <= UInt64(single.offered + 16))
+    }
+    return (result, bed)
+  }
+
+  @Test("A frame of a silent guest arrives beside busy ones, each guest in turn")
+  func cold() throws {
+    let plan = plan {
+      $0.mode = .cold
+      $0.verify = false
+      $0.seconds = 0.3
+      $0.interval = 0.001
+      $0.idlePorts = 4
+      $0.warmup = 0.01
+    }
+    let (result, bed) = try checkSingle(plan, .one(64))
+    #expect(bed.idle.guests.count == 3 && bed.watched == [2])
+    let sent = bed.idle.guests.map { $0.statistics.sentFrames }
+    // One more: the first, by which the switch came to know it.
+    #expect(sent.reduce(0, +) == 3 + (result.single?.offered ?? 0))
+    #expect((sent.max() ?? 0) - (sent.min() ?? 0) <= 1)
+    // The switch of this test sleeps.
+    #expect((result.single?.kicked ?? -1) >= 0)
+  }
+
+  @Test("Small frames one at a time beside segmented ones of 64 KiB")
+  func mixed() throws {
+    let plan = plan {
+      $0.verify = false
+      $0.mixed = true
+      $0.sizes = [.one(65226)]
+      $0.segmented = true
+      $0.bufferSize = 4096
+      $0.seconds = 0.4
+      $0.idlePorts = 1
+    }
+    let (result, bed) = try checkSingle(plan, .one(65226))
+    #expect(bed.watched == [2, 3] && bed.idle.guests.count == 1)
+    #expect((result.gbpsAlone ?? 0) > 0 && result.gbps > 0)
+  }
+
   @Test("An idle guest that the switch has hung up on is named")
   func idleClosed() throws {
     let plan = plan { $0.idlePorts = 2 }

@@ -36,6 +36,28 @@ import VirtioDriver
     #expect(given.ports == 4 && given.allPorts == 70)
   }
 
+  @Test("A mixed pair is two ports more, and what it is beside is large if nobody says how large")
+  func mixed() throws {
+    let usual = try SwivelBench.parse(["--mixed", "--idle-ports", "3"]).options.plan()
+    #expect(usual.mixed && usual.segmented && usual.sizes == [.one(65226)])
+    #expect(usual.bufferSize == 4096 && usual.ports == 2 && usual.watchedPorts == 2)
+    #expect(usual.allPorts == 7)
+    #expect(usual.watched.sizes == [.one(64)] && !usual.watched.segmented)
+    #expect(usual.watched.bufferSize == 2048 && usual.watched.queues == 1)
+    let sockets = (0..<7).flatMap { ["--socket", "/\($0)"] }
+    let small = try SwivelBench.parse(
+      sockets + ["--mixed", "--size", "64", "--idle-ports", "3"]
+    ).options.plan()
+    #expect(!small.segmented && small.sizes == [.one(64)] && small.ports == 2)
+  }
+
+  @Test("The first of the idle ports gets the frames of the others")
+  func cold() throws {
+    let plan = try SwivelBench.parse(["cold", "--idle-ports", "100", "--every", "2"]).options.plan()
+    #expect(plan.mode == .cold && plan.interval == 0.002 && plan.watchedPorts == 1)
+    #expect(plan.allPorts == 102 && plan.sizes == [.one(64)])
+  }
+
   @Test("More idle guests than there can be descriptors for are refused, by numbers")
   func descriptors() {
     let error = #expect(throws: BenchError.self) {
@@ -54,6 +76,11 @@ import VirtioDriver
       ["--idle-ports", "1001"], ["--idle-ports", "-1"], ["generator", "--idle-ports", "1"],
       ["--socket", "/a", "--socket", "/b", "--idle-ports", "1"],
       ["--pattern", "flood", "--idle-ports", "1"],
+      ["cold"], ["cold", "--idle-ports", "1"], ["--every", "5"],
+      ["cold", "--idle-ports", "2", "--every", "0"],
+      ["--mixed", "--rate", "1M"], ["--mixed", "--verify"], ["ping", "--mixed"],
+      ["--mixed", "--pattern", "flood"], ["--mixed", "--socket", "/a", "--socket", "/b"],
+      ["--mixed", "--ring", "packed"],
       [
         "--socket", "/a", "--socket", "/b", "--socket", "/c", "--socket", "/d", "--idle-ports", "1",
       ],
