@@ -28,14 +28,17 @@ struct SwivelBench: ParsableCommand {
     let cleaner = try Cleaner()
     defer { cleaner.clean() }
     let paths: [String]
+    var control = options.control
     if options.socket.isEmpty {
       let daemon = try OwnDaemon(plan, cleaner)
       paths = daemon.sockets
+      control = daemon.control
     } else {
       paths = options.socket
     }
     let runner = Runner(
-      bed: try Bed(paths: paths, plan: plan), plan: plan, progress: Progress())
+      bed: try Bed(paths: paths, plan: plan), plan: plan, progress: Progress(),
+      ledger: control.map(Ledger.init))
     let results = try plan.sizes.map(runner.run)
     try show(plan, results)
     if !results.allSatisfy(\.isClean) { throw ExitCode(1) }

@@ -44,7 +44,11 @@ struct Options: ParsableArguments {
       valueName: "sizes"))
   var size: String?
 
-  @Option(help: "Who sends to whom: pairs, many-to-one, or flood (the first port to all others).")
+  @Option(
+    help: """
+      Who sends to whom: pairs, many-to-one (all others to the first port; also fan-in), or flood (the first port \
+      to all others).
+      """)
   var pattern = Pattern.pairs
 
   @Option(
@@ -107,13 +111,24 @@ struct Options: ParsableArguments {
   var cpu: Int?
 
   @Option(
+    help: ArgumentHelp("Workers of the swiveld it starts, each on a CPU.", valueName: "n"))
+  var workers: Int?
+
+  @Option(
     help: ArgumentHelp(
-      "The CPU of the worker of the swiveld it starts; by default the last.", valueName: "cpu"))
-  var workerCpu: Int?
+      "The CPUs of the workers of the swiveld it starts (1, or 1,2); by default the last ones.",
+      valueName: "cpus"))
+  var workerCpu: CPUList?
+
+  @Option(
+    help: ArgumentHelp(
+      "The control socket of the swivel whose sockets are given: what it drops is told by name.",
+      valueName: "path"))
+  var control: String?
 
   @Option(
     help:
-      "Whether the worker of the swiveld it starts sleeps when there is nothing to do: adaptive, or busy."
+      "Whether the workers of the swiveld it starts sleep when there is nothing to do: adaptive, or busy."
   )
   var poll = Poll.busy
 
@@ -127,6 +142,17 @@ struct Options: ParsableArguments {
     func check(_ condition: Bool, _ message: String) throws {
       if !condition { throw ValidationError(message) }
     }
+    try check(
+      workers == nil || socket.isEmpty, "--workers is for a swiveld of its own, without --socket")
+    try check(
+      control == nil || !socket.isEmpty, "--control is for the sockets of a swivel that runs")
+    try check(
+      workers == nil || workerCpu == nil || workers == workerCpu?.cpus.count,
+      "--worker-cpu must name as many CPUs as there are --workers")
+    let usable = Affinity.current.count
+    try check(
+      workerCpu != nil || (1...max(1, usable)).contains(workers ?? 1),
+      "--workers is 1 to the number of CPUs, here \(usable)")
     try check((0...1000).contains(idlePorts), "--idle-ports is 0 to 1000")
     try check(
       mode != .generator || idlePorts == 0, "without a switch there are no idle ports")
@@ -184,7 +210,7 @@ struct Options: ParsableArguments {
 
   func plan() throws -> Plan {
     let cpus = Affinity.current
-    let worker = workerCpu ?? cpus.last ?? 0
+    let workers = workerCpu?.cpus ?? cpus.suffix(self.workers ?? 1)
     let sizes = try self.sizes
     let longest = sizes.reduce(0) { max($0, $1.longest) }
     let given = socket.count - idlePorts - (mixed ? 2 : 0)
@@ -195,7 +221,9 @@ struct Options: ParsableArguments {
       segmented: segmented || mixed && size == nil, queues: queues,
       ringSize: ringSize, bufferSize: bufferSize ?? (longest > 2048 ? 4096 : 2048), verify: verify,
       loss: loss / 100,
-      cpu: cpu ?? cpus.last { $0 != worker } ?? worker, workerCPU: worker, poll: poll,
+      // Where the workers have all CPUs it shares one with them.
+      cpu: cpu ?? cpus.last { !workers.contains($0) } ?? cpus.first, workerCPUs: workers,
+      poll: poll,
       ports: socket.isEmpty ? ports ?? (pattern == .pairs ? 2 : 4) : given,
       idlePorts: idlePorts, interval: (every ?? 5) / 1000, mixed: mixed)
   }

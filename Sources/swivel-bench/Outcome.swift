@@ -59,6 +59,9 @@ struct Outcome: Codable, Sendable, Equatable {
   /// Frames that did not arrive anywhere, warming up included, and their share.
   var lostFrames: UInt64 = 0
   var lostShare = 0.0
+  /// What the switch has dropped by its own account, by its names for it, from the first frame of this row to the
+  /// last; `nil`: it was not asked.
+  var drops: [String: UInt64]?
   /// Of the times a lane was looked at, those when there was nothing to do.
   var idleShare: Double?
   /// Of the transmit buffers, those that the switch held, on average.

@@ -7,9 +7,11 @@ import VirtioDriver
 final class OwnDaemon {
   let folder: String
   let sockets: [String]
+  /// The path of its control socket.
+  var control: String { "\(folder)/control.sock" }
   private let process = Process()
 
-  /// Starts a daemon with one busy worker on the plan's CPU; `cleaner` ends it.
+  /// Starts a daemon with a worker on each of the plan's CPUs; `cleaner` ends it.
   init(_ plan: Plan, _ cleaner: Cleaner) throws {
     guard let program = OwnDaemon.find() else {
       throw BenchError(
@@ -25,7 +27,7 @@ final class OwnDaemon {
     sockets = (1...plan.allPorts).map { "\(folder)/p\($0).sock" }
     var text = """
       control: { socket: \(folder)/control.sock }
-      workers: { cpus: [\(plan.workerCPU)], poll: \(plan.poll.rawValue) }
+      workers: { cpus: \(plan.workerCPUs), poll: \(plan.poll.rawValue) }
       ports:
 
       """

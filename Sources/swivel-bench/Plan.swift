@@ -21,10 +21,10 @@ struct Plan: Sendable {
   var verify = false
   /// Share of frames that may be lost in a search.
   var loss = 0.0
-  /// The generator's CPU, and that of the worker of an own daemon.
+  /// The generator's CPU, and those of the workers of an own daemon.
   var cpu: Int?
-  var workerCPU = 0
-  /// How that worker waits.
+  var workerCPUs = [0]
+  /// How those workers wait.
   var poll = Poll.busy
   /// Ports that are busy.
   var ports = 2

@@ -6,10 +6,19 @@ struct Runner {
   let bed: Bed
   let plan: Plan
   let progress: Progress?
+  /// Of a swivel that tells what it drops.
+  var ledger: Ledger?
 
   private var trial: Trial { Trial(bed: bed, plan: plan) }
 
   func run(_ sizes: Sizes) throws -> Outcome {
+    let before = try ledger?.drops()
+    var result = try measure(sizes)
+    if let ledger, let before { result.drops = Ledger.difference(try ledger.drops(), before) }
+    return result
+  }
+
+  private func measure(_ sizes: Sizes) throws -> Outcome {
     defer { progress?.clear() }
     switch plan.mode {
     case .throughput:

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Linux
 import Testing
 import VirtioDriver
 
@@ -58,6 +59,32 @@ import VirtioDriver
     #expect(plan.allPorts == 102 && plan.sizes == [.one(64)])
   }
 
+  @Test("Workers have CPUs of their own, the last ones if nobody says which")
+  func workers() throws {
+    let cpus = Affinity.current
+    let one = try SwivelBench.parse([]).options.plan()
+    #expect(one.workerCPUs == cpus.suffix(1))
+    let all = try SwivelBench.parse(["--workers", "\(cpus.count)"]).options.plan()
+    #expect(all.workerCPUs == cpus && all.cpu == cpus.first)
+    let told = try SwivelBench.parse(["--workers", "3", "--worker-cpu", "5,4,9"]).options.plan()
+    #expect(told.workerCPUs == [5, 4, 9])
+    let shared = Report(all, ownDaemon: true, results: [])
+    #expect(shared.remarks.contains("shares CPU"))
+    #expect(Report(all, ownDaemon: false, results: []).remarks == "")
+  }
+
+  @Test("CPUs are a list of numbers", arguments: ["", "1,", "-1", "a", "1,1", "0-3"])
+  func cpus(text: String) {
+    #expect(CPUList(argument: text) == nil)
+    #expect(CPUList(argument: "3")?.cpus == [3] && CPUList(argument: "2,0")?.cpus == [2, 0])
+  }
+
+  @Test("Fan-in is another name for many-to-one")
+  func fanIn() throws {
+    let plan = try SwivelBench.parse(["--pattern", "fan-in", "--ports", "9"]).options.plan()
+    #expect(plan.pattern == .manyToOne && plan.ports == 9)
+  }
+
   @Test("More idle guests than there can be descriptors for are refused, by numbers")
   func descriptors() {
     let error = #expect(throws: BenchError.self) {
@@ -76,6 +103,8 @@ import VirtioDriver
       ["--idle-ports", "1001"], ["--idle-ports", "-1"], ["generator", "--idle-ports", "1"],
       ["--socket", "/a", "--socket", "/b", "--idle-ports", "1"],
       ["--pattern", "flood", "--idle-ports", "1"],
+      ["--workers", "0"], ["--workers", "4097"], ["--workers", "2", "--worker-cpu", "1"],
+      ["--workers", "1", "--socket", "/a", "--socket", "/b"], ["--control", "/c"],
       ["cold"], ["cold", "--idle-ports", "1"], ["--every", "5"],
       ["cold", "--idle-ports", "2", "--every", "0"],
       ["--mixed", "--rate", "1M"], ["--mixed", "--verify"], ["ping", "--mixed"],

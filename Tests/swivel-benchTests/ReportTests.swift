@@ -62,6 +62,20 @@ import VirtioDriver
     #expect(text.last == ["64", "12.50", "0", "%", "10", "0", "7", "–", "–", "–", "–", "–"])
   }
 
+  @Test("What was dropped is told by name; reasons that have counted nothing are not")
+  func drops() {
+    let found = Ledger.difference(
+      ["queue_busy": 12, "queue_full": 5, "new": 1], ["queue_busy": 2, "queue_full": 5])
+    #expect(found == ["queue_busy": 10, "new": 1])
+    var row = Outcome(mode: .throughput, size: "64")
+    row.drops = found
+    let remarks = Report(Plan(), ownDaemon: true, results: [row]).remarks
+    #expect(remarks.contains("Dropped by the switch at 64: 1 new, 10 queue_busy."))
+    row.drops = [:]
+    #expect(Report(Plan(), ownDaemon: true, results: [row]).remarks == "")
+    #expect(throws: BenchError.self) { try Ledger(path: "/nonexistent").drops() }
+  }
+
   @Test("A rate is that of the time it was counted in; what is missing is of all copies")
   func counts() {
     var counts = Lane.Counts()
