@@ -107,14 +107,17 @@ final class Bed {
     .station((lane + 1) << 16 | number)
   }
 
+  /// The lane that one of a pair sends to.
+  func peer(_ lane: Int) -> Int {
+    (lane / plan.queues ^ 1) * plan.queues + lane % plan.queues
+  }
+
   private func flows(_ lane: Int) -> [Lane.Flow] {
     (0..<plan.macs).map { number in
       let source = address(lane, number)
       switch plan.pattern {
       case .pairs:
-        let port = lane / plan.queues
-        let peer = (port ^ 1) * plan.queues + lane % plan.queues
-        return .init(to: address(peer, number), from: source)
+        return .init(to: address(peer(lane), number), from: source)
       case .manyToOne: return .init(to: address(0, number), from: source)
       case .flood: return .init(to: .broadcast, from: source)
       }

@@ -24,6 +24,10 @@ struct SwivelBench: ParsableCommand {
     StandardStreams.fill()
     let plan = try options.plan()
     if plan.mode == .generator { return try show(plan, plan.sizes.map(GeneratorAlone.measure)) }
+    if plan.mode == .memcpy {
+      if let cpu = plan.cpu { try Affinity.confine(to: [cpu]) }
+      return try show(plan, plan.sizes.map { try GeneratorAlone.copy($0, plan) })
+    }
     try IdleGuests.makeRoom(for: plan.idlePorts)
     let cleaner = try Cleaner()
     defer { cleaner.clean() }

@@ -16,6 +16,11 @@ enum Mode: String, ExpressibleByArgument, CaseIterable, Codable, Sendable {
   case burst
   /// The generator alone, without a switch.
   case generator
+  /// What memcpy does with the frames of a pair of ports, without a switch.
+  case memcpy
+
+  /// Nobody is attached to.
+  var isAlone: Bool { self == .generator || self == .memcpy }
 }
 
 /// Who sends to whom.

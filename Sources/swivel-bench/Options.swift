@@ -7,7 +7,8 @@ struct Options: ParsableArguments {
     help: """
       What to measure: throughput, zero-loss (the highest rate without loss, RFC 2544), latency (at a given \
       rate), ping (one frame at a time, there and back), cold (the first frame of a silent guest, one way, \
-      beside busy ones), burst (the longest without loss), generator (this program alone, without a switch).
+      beside busy ones), burst (the longest without loss), generator (this program alone, \
+      without a switch), memcpy (what a core copies of a pair's frames, without a switch).
       """)
   var mode = Mode.throughput
 
@@ -32,6 +33,13 @@ struct Options: ParsableArguments {
       are the two after the busy ones.
       """)
   var mixed = false
+
+  @Flag(
+    help: """
+      In the same run, before and after each size: what one core's memcpy reaches with the same frames, from the \
+      senders' buffers to the receivers'.
+      """)
+  var memcpy = false
 
   @Option(
     help: ArgumentHelp(
@@ -154,8 +162,13 @@ struct Options: ParsableArguments {
       workerCpu != nil || (1...max(1, usable)).contains(workers ?? 1),
       "--workers is 1 to the number of CPUs, here \(usable)")
     try check((0...1000).contains(idlePorts), "--idle-ports is 0 to 1000")
+    try check(!mode.isAlone || idlePorts == 0, "without a switch there are no idle ports")
     try check(
-      mode != .generator || idlePorts == 0, "without a switch there are no idle ports")
+      !memcpy || mode == .throughput && !mixed && pattern == .pairs,
+      "--memcpy is for the throughput of pairs")
+    try check(
+      mode != .memcpy && !memcpy || sizes.allSatisfy { $0.lengths.count == 1 },
+      "memcpy is measured for frames of one size")
     try check(
       idlePorts == 0 || pattern != .flood, "a flood reaches every port: none is idle")
     try check(
@@ -204,7 +217,7 @@ struct Options: ParsableArguments {
       !verify || mode == .throughput, "--verify is for throughput: checking takes time")
     let count = socket.isEmpty ? ports ?? 2 : socket.count - idlePorts - (mixed ? 2 : 0)
     try check(
-      mode == .generator || pattern != .pairs || count % 2 == 0,
+      mode.isAlone || pattern != .pairs || count % 2 == 0,
       "pairs need an even number of busy ports")
   }
 
@@ -225,7 +238,7 @@ struct Options: ParsableArguments {
       cpu: cpu ?? cpus.last { !workers.contains($0) } ?? cpus.first, workerCPUs: workers,
       poll: poll,
       ports: socket.isEmpty ? ports ?? (pattern == .pairs ? 2 : 4) : given,
-      idlePorts: idlePorts, interval: (every ?? 5) / 1000, mixed: mixed)
+      idlePorts: idlePorts, interval: (every ?? 5) / 1000, mixed: mixed, memcpy: memcpy)
   }
 
   private var sizes: [Sizes] {

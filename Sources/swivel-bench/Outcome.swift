@@ -75,6 +75,8 @@ struct Outcome: Codable, Sendable, Equatable {
   var single: Single?
   /// What `gbps` was in the same run without the single frames, the two in turn.
   var gbpsAlone: Double?
+  /// What one core's memcpy reached with the same frames, in thousands of millions of bits a second.
+  var memcpyGbps: Double?
   /// Frames of the longest burst without loss, of each port.
   var burstFrames: UInt64?
   /// Nanoseconds that a frame costs the generator.

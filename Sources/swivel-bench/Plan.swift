@@ -34,6 +34,8 @@ struct Plan: Sendable {
   var interval = 0.005
   /// Beside the busy ports a pair with one small frame at a time.
   var mixed = false
+  /// The yardstick is measured too.
+  var memcpy = false
 
   /// Ports at which single frames come and go: with `mixed` two, in the mode `cold` one of the idle ones, which gets
   /// the others' frames.

@@ -56,10 +56,17 @@ struct Table {
           row.size, Figure.fixed(row.generatorNanoseconds ?? 0, 2), Figure.mpps(row.mpps),
         ])
       }
+    case .memcpy:
+      table = Table(["frame", "Mpps", "memcpy Gbit/s"])
+      for row in results {
+        table.add([row.size, Figure.mpps(row.mpps), Figure.gbps(row.gbps)])
+      }
     case .throughput, .zeroLoss:
+      let measured = results.contains { $0.memcpyGbps != nil }
       let checked = results.contains { $0.verification != nil }
       table = Table(
         ["frame", "Mpps", "Gbit/s", "sent", "lost", "share", "idle", "limit"]
+          + (measured ? ["memcpy Gbit/s", "of it"] : [])
           + (checked ? ["corrupt", "disordered"] : []))
       for row in results {
         table.add(
@@ -68,6 +75,11 @@ struct Table {
             Figure.count(row.lostFrames), Figure.percent(row.lostShare),
             Figure.percent(row.idleShare ?? 0), row.limit?.rawValue ?? "–",
           ]
+            + (measured
+              ? [
+                row.memcpyGbps.map(Figure.gbps) ?? "–",
+                row.memcpyGbps.map { Figure.percent(row.gbps / $0) } ?? "–",
+              ] : [])
             + (checked
               ? [
                 Figure.count(row.verification?.corrupt ?? 0),

@@ -300,6 +300,25 @@ import VirtioDriver
     #expect((result.gbpsAlone ?? 0) > 0 && result.gbps > 0)
   }
 
+  @Test("The yardstick is measured in the buffers that are in use, and harms no frame")
+  func memcpy() throws {
+    let plan = plan {
+      $0.memcpy = true
+      $0.sizes = [.one(1514), .one(9000)]
+      $0.rate = 500
+      $0.seconds = 0.1
+    }
+    let runner = Runner(bed: try bed(plan), plan: plan, progress: nil)
+    for sizes in plan.sizes {
+      let result = try runner.run(sizes)
+      #expect((result.memcpyGbps ?? 0) > 0)
+      #expect(result.verification.map { $0.corrupt == 0 && $0.disordered == 0 } == true)
+      #expect(result.lostFrames == 0)
+    }
+    let alone = try GeneratorAlone.copy(.one(65226), plan)
+    #expect(alone.mode == .memcpy && alone.gbps > 0 && alone.receivedFrames > 0)
+  }
+
   @Test("An idle guest that the switch has hung up on is named")
   func idleClosed() throws {
     let plan = plan { $0.idlePorts = 2 }

@@ -105,6 +105,8 @@ import VirtioDriver
       ["--pattern", "flood", "--idle-ports", "1"],
       ["--workers", "0"], ["--workers", "4097"], ["--workers", "2", "--worker-cpu", "1"],
       ["--workers", "1", "--socket", "/a", "--socket", "/b"], ["--control", "/c"],
+      ["memcpy", "--size", "imix"], ["--memcpy"], ["ping", "--memcpy"],
+      ["--memcpy", "--size", "64", "--pattern", "flood"], ["memcpy", "--idle-ports", "1"],
       ["cold"], ["cold", "--idle-ports", "1"], ["--every", "5"],
       ["cold", "--idle-ports", "2", "--every", "0"],
       ["--mixed", "--rate", "1M"], ["--mixed", "--verify"], ["ping", "--mixed"],

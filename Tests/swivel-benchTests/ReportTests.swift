@@ -76,6 +76,18 @@ import VirtioDriver
     #expect(throws: BenchError.self) { try Ledger(path: "/nonexistent").drops() }
   }
 
+  @Test("The yardstick's rate, and the switch's share of it")
+  func memcpy() {
+    var row = Outcome(mode: .throughput, size: "1514")
+    (row.gbps, row.memcpyGbps) = (30, 120)
+    #expect(Table.of([row]).contains("memcpy Gbit/s"))
+    #expect(Table.of([row]).contains("120.00   25 %\n"))
+    row.memcpyGbps = nil
+    #expect(!Table.of([row]).contains("memcpy"))
+    row.mode = .memcpy
+    #expect(Table.of([row]).hasSuffix(" 30.00\n"))
+  }
+
   @Test("A rate is that of the time it was counted in; what is missing is of all copies")
   func counts() {
     var counts = Lane.Counts()
