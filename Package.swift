@@ -81,7 +81,10 @@ let package = Package(
     // tools: the guest's side
     library("VirtioDriver", ["CLinux", "Linux", system]),
     program(
-      "swivel-bench", ["ControlAPI", "Linux", "VirtioDriver", argumentParser, histogram, system]),
+      "swivel-bench",
+      [
+        "ControlAPI", "ControlClient", "Linux", "VirtioDriver", argumentParser, histogram, system,
+      ]),
     library("Hostile", ["CLinux", "ControlAPI", "ControlClient", "Linux", "VirtioDriver", system]),
     program("swivel-hostile", ["ControlAPI", "Hostile", "Linux", argumentParser]),
     // Not a product: for scripts/instructions.

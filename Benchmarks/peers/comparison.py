@@ -33,7 +33,7 @@ class Comparison:
         for case in self.cases:
             for number in range(1, self.rounds + 1):
                 for switch in self.switches:
-                    if case.only and switch.name not in case.only:
+                    if not switch.measures(case):
                         continue
                     record = {"case": case.name, "switch": switch.name, "round": number}
                     record |= self._settled(case, switch, number)
@@ -59,6 +59,9 @@ class Comparison:
         return max(record.get(name, 0) for name in ("switchWaited", "generatorWaited", "stolen"))
 
     def is_disturbed(self, record):
+        # Where workers have to share a CPU they always wait.
+        if record.get("shared"):
+            return False
         return self._lost_time(record) > DISTURBED * self.seconds
 
     def _settled(self, case, switch, number):
@@ -81,7 +84,8 @@ class Comparison:
             result = generator.measure(case, sockets, self.seconds, self.cpus, folder, switch)
             value = self._value(case, switch, number, result)
             self._judge(switch, result)
-            return {"value": value, **result}
+            shared = case.workers > len(self.cpus.workers(case.workers, apart=True))
+            return {"value": value, "shared": shared, **result}
         except Failure as failure:
             return {"failure": str(failure)}
         finally:

@@ -15,7 +15,7 @@ LIMIT = 90
 def measure(case, sockets, seconds, cpus, folder, switch):
     """Runs the case once; returns what swivel-bench found. Fails when it or the switch does."""
     # Where frames are rewritten there is nothing to hold them against.
-    arguments = [a for a in case.arguments if a != "--verify" or not switch.rewrites]
+    arguments = [a for a in switch.arguments(case) if a != "--verify" or not switch.rewrites]
     command = [os.path.join(PROGRAMS, "swivel-bench"), *arguments, "--json"]
     command += ["--cpu", cpus.generator, "--seconds", seconds]
     for path in sockets:
@@ -41,11 +41,11 @@ def watch(generator, switch, seconds):
     """Returns when the generator has ended, with the seconds, of the last `seconds`, in which it and
     the thread that switches waited for their CPUs, and those that the host took from all CPUs:
     hardly any on a machine that nobody shares."""
-    deadline = time.monotonic() + LIMIT
+    deadline = time.monotonic() + LIMIT + switch.patience
     readings = []
     while True:
         ended = generator.has_ended()
-        reading = generator.threads(), switch.process.threads(), ticks()[2]
+        reading = generator.threads(), switch.threads(), ticks()[2]
         readings.append((time.monotonic(), *reading))
         if ended:
             break

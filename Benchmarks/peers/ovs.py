@@ -29,17 +29,17 @@ class OVS(Switch):
     def start(self, folder, case):
         self.folder = folder
         self.had_interface = os.path.exists(INTERFACE)
-        sockets = socket_paths(folder, "ovs", case.ports)
+        sockets = socket_paths(folder, "ovs", case.sockets)
         self._database()
         self._daemon(case)
-        if not case.segmented:
+        # DPDK's vhost watches 1,024 descriptors at most; a port that listens has two of them.
+        if not case.segmented and len(sockets) <= 400:
             self._bridge({path: "type=dpdkvhostuser" for path in sockets})
-            self.process.await_sockets(sockets)
+            self.process.await_sockets(sockets, 15 + len(sockets) / 20)
             return sockets
         # Ports that listen never offer segmentation offload; those that connect do.
         connected = [f"{path}-connected" for path in sockets]
-        for path, target in zip(sockets, connected):
-            relay(target, path)
+        relay(list(zip(connected, sockets)))
         client = "type=dpdkvhostuserclient options:vhost-server-path="
         self._bridge({path: client + target for path, target in zip(sockets, connected)})
         return sockets
@@ -70,9 +70,10 @@ class OVS(Switch):
         log = self._path(os.path.basename(command[0]) + ".log")
         return self.keep(Process(command, [self.cpus.other], log, self._environment))
 
-    def _configure(self, *arguments):
+    def _configure(self, *arguments, seconds=30):
         output(
-            ["ovs-vsctl", f"--db=unix:{self._path('db.sock')}", "--timeout=30", *arguments],
+            ["ovs-vsctl", f"--db=unix:{self._path('db.sock')}", f"--timeout={seconds}", *arguments],
+            seconds + 5,
             environment=self._environment,
         )
 
@@ -90,7 +91,7 @@ class OVS(Switch):
             "dpdk-socket-mem": "512",
             # The thread that polls has the switch's CPU to itself.
             "dpdk-lcore-mask": hex(1 << self.cpus.other),
-            "pmd-cpu-mask": hex(1 << self.cpus.switch),
+            "pmd-cpu-mask": hex(sum(1 << cpu for cpu in self.cpus.workers(case.workers))),
             "vhost-sock-dir": ".",
             # Without this a frame may have no more than the MTU; with it small frames are slower.
             "userspace-tso-enable": "true" if case.segmented else "false",
@@ -112,7 +113,8 @@ class OVS(Switch):
             command += ["--", "add-port", BRIDGE, port, "--", "set", "Interface", port]
             command += settings.split()
         try:
-            self._configure(*command)
+            # It answers when the daemon has made every port.
+            self._configure(*command, seconds=30 + len(ports) // 5)
         except Failure:
             self.process.check()
             raise

@@ -18,6 +18,13 @@ class CPUs:
     def all(self):
         return sorted({self.switch, self.other})
 
+    def workers(self, count, apart=False):
+        """CPUs for so many threads that move frames: the switch's, and the one of all others.
+
+        With `apart` none that the generator has."""
+        cpus = dict.fromkeys([self.switch, self.other])
+        return [cpu for cpu in cpus if not (apart and cpu == self.generator)][:count]
+
 
 class Switch:
     """A switch is made once and started for each measurement."""
@@ -35,6 +42,17 @@ class Switch:
     def version(self):
         return output(["dpkg-query", "-W", "-f", "${Version}", self.package])
 
+    # Seconds that a measurement may take longer with this switch than with others.
+    patience = 0
+
+    def measures(self, case):
+        """Whether there is anything to be measured; else the table has a dash."""
+        return not case.only or self.name in case.only
+
+    def arguments(self, case):
+        """What swivel-bench is called with."""
+        return case.arguments
+
     def refuses(self, case):
         """Why this switch cannot do the case, or None."""
         return None
@@ -47,6 +65,9 @@ class Switch:
     def process(self):
         """The process that switches: the one started last."""
         return self.processes[-1]
+
+    def threads(self):
+        return self.process.threads()
 
     def keep(self, process):
         self.processes.append(process)

@@ -24,12 +24,13 @@ class Swivel(Switch):
         return f"{self.title} {described.strip()}"
 
     def start(self, folder, case):
-        sockets = socket_paths(folder, "swivel", case.ports)
+        sockets = socket_paths(folder, "swivel", case.sockets)
         self.control = os.path.join(folder, "control.sock")
         configuration = os.path.join(folder, "swivel.yaml")
         with open(configuration, "w") as file:
             file.write(f"control: {{ socket: {self.control} }}\n")
-            file.write(f"workers: {{ cpus: [{self.cpus.switch}], poll: busy }}\n")
+            cpus = self.cpus.workers(case.workers)
+            file.write(f"workers: {{ cpus: {cpus}, poll: busy }}\n")
             file.write("ports:\n")
             for number, path in enumerate(sockets):
                 file.write(f"  - {{ name: port{number}, vhost-user: {{ path: {path} }} }}\n")
@@ -38,8 +39,12 @@ class Swivel(Switch):
             cpus=self.cpus.all,
             log=os.path.join(folder, "swiveld.log"),
         )
-        self.keep(process).await_sockets(sockets)
+        self.keep(process).await_sockets(sockets, 15 + len(sockets) / 20)
         return sockets
+
+    def arguments(self, case):
+        # What it drops is told by name.
+        return *super().arguments(case), "--control", self.control
 
     def unaccounted(self):
         connection = http.client.HTTPConnection("swivel")

@@ -10,6 +10,10 @@ from process import Process
 from switch import Switch, socket_paths
 
 
+# DPDK's RTE_MAX_ETHPORTS, as Debian builds it.
+PORTS = 32
+
+
 class Testpmd(Switch):
     package = "dpdk-dev"
 
@@ -24,10 +28,14 @@ class Testpmd(Switch):
         return "DPDK " + super().version()
 
     def refuses(self, case):
-        return "does not flood" if case.ports != 2 else None
+        if case.switched or case.ports > 4:
+            return "sends what comes in at a port out at another, whatever the address"
+        if case.sockets > PORTS:
+            return f"has {PORTS} ports at most"
+        return None
 
     def start(self, folder, case):
-        sockets = socket_paths(folder, "testpmd", case.ports)
+        sockets = socket_paths(folder, "testpmd", case.sockets)
         environment = [*self._environment(), *self._devices(sockets, case)]
         process = Process(
             ["dpdk-testpmd", *environment, "--", *self._options(case)],

@@ -117,6 +117,7 @@ extension DriverRing {
     outstanding &+= 1
     writeAvailEntry(nextAvail, head)
     nextAvail &+= 1
+    unkicked &+= 1
   }
 
   /// Shows the device every buffer added so far (2.7.13.3, 2.8.21.1).
@@ -128,14 +129,16 @@ extension DriverRing {
   /// 2.8.21.2). With EVENT_IDX a `true` is given once: the caller must kick.
   public mutating func shouldKick() -> Bool {
     if options.packed { return shouldKickPacked() }
-    let old = kickedAvail
-    if nextAvail == old { return false }
+    let count = unkicked
+    if count == 0 { return false }
     // The device writes its wish, then looks at avail.idx; we wrote avail.idx, then look at its wish. Only
     // a full fence orders a store before a load.
     atomicMemoryFence(ordering: .sequentiallyConsistent)
-    kickedAvail = nextAvail
-    if options.eventIndex { return clx_need_event(availEvent, nextAvail, old) != 0 }
-    return usedFlags & 1 == 0
+    unkicked = 0
+    if !options.eventIndex { return usedFlags & 1 == 0 }
+    // With a whole lap of the index behind us every event lies in between, whatever it is.
+    guard let lap = UInt16(exactly: count) else { return true }
+    return clx_need_event(availEvent, nextAvail, nextAvail &- lap) != 0
   }
 
   /// Notifies the device, wanted or not (2.7.13.4, E21).

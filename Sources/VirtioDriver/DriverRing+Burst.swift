@@ -128,6 +128,7 @@ extension DriverRing {
       index &+= 1
     }
     nextAvail &+= UInt16(truncatingIfNeeded: count)
+    unkicked &+= count
     outstanding &+= count
   }
 

@@ -82,6 +82,7 @@ extension DriverRing {
   public mutating func pushRaw(head: UInt16) {
     writeAvailEntry(nextAvail, head)
     nextAvail &+= 1
+    unkicked &+= 1
   }
 
   // ---- Written by the device ----

@@ -41,13 +41,13 @@ extension DriverRing {
     let slot = Int(availPosition.index)
     if options.packed {
       writePacked(slot, image.address, image.rest | UInt64(availPosition.availFlags) &<< 48)
-      unkicked &+= 1
     } else {
       unsafe descriptors[2 &* slot].store(image.address, ordering: .relaxed)
       unsafe descriptors[2 &* slot &+ 1].store(image.rest, ordering: .relaxed)
       writeAvailEntry(nextAvail, availPosition.index)
       nextAvail &+= 1
     }
+    unkicked &+= 1
     availPosition.advance(by: 1, size: size)
     enqueue(token)
   }
@@ -119,6 +119,7 @@ extension DriverRing {
     if !options.packed {
       writeAvailEntry(nextAvail, head)
       nextAvail &+= 1
+      unkicked &+= 1
     }
     unsafe shadow[Int(token)] = Shadow(chain: UInt16(links.count), writable: writable)
     enqueue(token)

@@ -115,8 +115,6 @@ internal import Synchronization
   public internal(set) var outstanding = 0
   /// `avail.idx` as the next `publish` will show it.
   var nextAvail: UInt16 = 0
-  /// `avail.idx` when a kick was last considered.
-  var kickedAvail: UInt16 = 0
   /// The next used entry to take, and `used.idx` as last loaded.
   var nextUsedIndex: UInt16 = 0
   var seenUsed: UInt16 = 0
@@ -129,7 +127,8 @@ internal import Synchronization
   /// The descriptor whose second word `publish` is to write, or -1, and the word.
   var heldSlot = -1
   var heldWord: UInt64 = 0
-  /// Descriptors made available since a kick was last considered.
+  /// Entries of the avail ring, or descriptors of a packed one, made available since a kick was last considered.
+  /// Wider than `avail.idx`, which may have come round any number of times since.
   var unkicked = 0
   /// Place in `order` of the oldest outstanding token, and how many of those at the front the device has
   /// used without an entry of their own, as `batch` says of the one behind them.
@@ -212,7 +211,6 @@ internal import Synchronization
     freeTokens = size
     outstanding = 0
     nextAvail = 0
-    kickedAvail = 0
     nextUsedIndex = 0
     seenUsed = 0
     seenJump = nil

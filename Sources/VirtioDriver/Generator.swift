@@ -68,9 +68,13 @@ internal import CLinux
   }
 
   /// What all lanes have done so far.
-  public var counts: Lane.Counts {
+  public var counts: Lane.Counts { counts(of: 0..<count) }
+
+  /// What some lanes have done so far.
+  public func counts(of some: Range<Int>) -> Lane.Counts {
+    precondition(some.lowerBound >= 0 && some.upperBound <= count)
     var all = Lane.Counts()
-    for index in 0..<count { all += unsafe lanes[index].counts }
+    for index in some { all += unsafe lanes[index].counts }
     return all
   }
 

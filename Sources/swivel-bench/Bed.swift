@@ -11,28 +11,25 @@ final class Bed {
   let receivers: [Int]
   /// Receivers of a frame.
   let copies: Int
+  /// Lanes of the busy ports, and of those with single frames (`Plan.watchedPorts`).
+  let busy: Range<Int>
+  let watched: [Int]
+  /// Guests that are there and silent.
+  let idle: IdleGuests
   private let plan: Plan
 
   /// Attaches to the sockets at `paths` from the CPU of the plan.
   init(paths: [String], plan: Plan) throws {
     self.plan = plan
     if let cpu = plan.cpu { try Affinity.confine(to: [cpu]) }
-    let longest = plan.sizes.reduce(0) { max($0, $1.longest) }
-    let (wanted, needed) = Bed.features(plan)
-    let options = Bed.laneOptions(plan, longest: longest)
-    let generator = Generator(capacity: paths.count * plan.queues)
+    busy = 0..<plan.ports * plan.queues
+    watched = (0..<plan.watchedPorts).map { [busy] in busy.count + $0 }
+    let generator = Generator(capacity: busy.count + watched.count)
     self.generator = generator
-    var ports: [GeneratorPort] = []
-    for path in paths {
-      do {
-        let port = try GeneratorPort(path: path, wanted: wanted, needed: needed)
-        try port.start(options, queuePairs: plan.queues) { generator.add($0) }
-        ports.append(port)
-      } catch {
-        throw BenchError("\(path): \(BenchError(error))")
-      }
+    let active = plan.ports + plan.watchedPorts
+    ports = try paths.prefix(active).enumerated().map { index, path in
+      try Bed.attach(path, index < plan.ports ? plan : plan.watched, generator)
     }
-    self.ports = ports
     if !ports.allSatisfy(\.hasHugepages) {
       Output.complain(
         "no 2 MiB hugepages for the guests' memory (sysctl vm.nr_hugepages): ordinary pages, which are slower"
@@ -42,15 +39,41 @@ final class Bed {
       Array(ports.lowerBound * plan.queues..<ports.upperBound * plan.queues)
     }
     switch plan.pattern {
-    case .pairs: (senders, receivers) = (lanes(0..<ports.count), lanes(0..<ports.count))
-    case .manyToOne: (senders, receivers) = (lanes(1..<ports.count), lanes(0..<1))
-    case .flood: (senders, receivers) = (lanes(0..<1), lanes(1..<ports.count))
+    case .pairs: (senders, receivers) = (lanes(0..<plan.ports), lanes(0..<plan.ports))
+    case .manyToOne: (senders, receivers) = (lanes(1..<plan.ports), lanes(0..<1))
+    case .flood: (senders, receivers) = (lanes(0..<1), lanes(1..<plan.ports))
     }
-    copies = plan.pattern == .flood ? ports.count - 1 : 1
+    copies = plan.pattern == .flood ? plan.ports - 1 : 1
+    idle = IdleGuests()
     try announce()
+    // Only now: the busy ports' broadcasts would fill receive buffers that nobody empties.
+    try idle.come(paths.dropFirst(active), plan, greeting: address(0, 0)) { try drain() }
     for lane in 0..<generator.count {
       generator[lane].isSending = senders.contains(lane)
       generator[lane].setFlows(senders.contains(lane) ? flows(lane) : [])
+    }
+    // Told to send one by one.
+    if plan.mixed {
+      generator[watched[0]].setFlows([
+        .init(to: address(watched[1], 0), from: address(watched[0], 0))
+      ])
+    }
+  }
+
+  /// Attaches to the socket at `path` and gives the generator a lane for each queue pair.
+  private static func attach(
+    _ path: String, _ plan: Plan, _ generator: Generator
+  ) throws -> GeneratorPort {
+    let longest = plan.sizes.reduce(0) { max($0, $1.longest) }
+    let (wanted, needed) = features(plan)
+    do {
+      let port = try GeneratorPort(path: path, wanted: wanted, needed: needed)
+      try port.start(laneOptions(plan, longest: longest), queuePairs: plan.queues) {
+        generator.add($0)
+      }
+      return port
+    } catch {
+      throw BenchError("\(path): \(BenchError(error))")
     }
   }
 
@@ -80,8 +103,13 @@ final class Bed {
   }
 
   /// Address `number` of a lane's port. Lanes of a port have addresses of their own.
-  private func address(_ lane: Int, _ number: Int) -> EthernetAddress {
+  func address(_ lane: Int, _ number: Int) -> EthernetAddress {
     .station((lane + 1) << 16 | number)
+  }
+
+  /// The lane that one of a pair sends to.
+  func peer(_ lane: Int) -> Int {
+    (lane / plan.queues ^ 1) * plan.queues + lane % plan.queues
   }
 
   private func flows(_ lane: Int) -> [Lane.Flow] {
@@ -89,9 +117,7 @@ final class Bed {
       let source = address(lane, number)
       switch plan.pattern {
       case .pairs:
-        let port = lane / plan.queues
-        let peer = (port ^ 1) * plan.queues + lane % plan.queues
-        return .init(to: address(peer, number), from: source)
+        return .init(to: address(peer(lane), number), from: source)
       case .manyToOne: return .init(to: address(0, number), from: source)
       case .flood: return .init(to: .broadcast, from: source)
       }
@@ -111,9 +137,9 @@ final class Bed {
     }
   }
 
-  /// Makes every frame from now on one of `sizes`.
+  /// Makes every frame of the busy ports from now on one of `sizes`.
   func prepare(_ sizes: Sizes) {
-    for lane in 0..<generator.count { generator[lane].prepare(sizes.lengths) }
+    for lane in busy { generator[lane].prepare(sizes.lengths) }
   }
 
   /// Takes what is under way until nothing moves any more.
@@ -129,6 +155,7 @@ final class Bed {
     for port in ports where port.frontEnd.isClosed() {
       throw BenchError("\(port.path): the switch has closed the connection")
     }
+    try idle.check()
     if let violation = generator.violations.first {
       throw BenchError("the switch broke a rule of virtio: \(violation)")
     }

@@ -24,17 +24,25 @@ struct SwivelBench: ParsableCommand {
     StandardStreams.fill()
     let plan = try options.plan()
     if plan.mode == .generator { return try show(plan, plan.sizes.map(GeneratorAlone.measure)) }
+    if plan.mode == .memcpy {
+      if let cpu = plan.cpu { try Affinity.confine(to: [cpu]) }
+      return try show(plan, plan.sizes.map { try GeneratorAlone.copy($0, plan) })
+    }
+    try IdleGuests.makeRoom(for: plan.idlePorts)
     let cleaner = try Cleaner()
     defer { cleaner.clean() }
     let paths: [String]
+    var control = options.control
     if options.socket.isEmpty {
       let daemon = try OwnDaemon(plan, cleaner)
       paths = daemon.sockets
+      control = daemon.control
     } else {
       paths = options.socket
     }
     let runner = Runner(
-      bed: try Bed(paths: paths, plan: plan), plan: plan, progress: Progress())
+      bed: try Bed(paths: paths, plan: plan), plan: plan, progress: Progress(),
+      ledger: control.map(Ledger.init))
     let results = try plan.sizes.map(runner.run)
     try show(plan, results)
     if !results.allSatisfy(\.isClean) { throw ExitCode(1) }

@@ -6,8 +6,9 @@ struct Options: ParsableArguments {
   @Argument(
     help: """
       What to measure: throughput, zero-loss (the highest rate without loss, RFC 2544), latency (at a given \
-      rate), ping (one frame at a time, there and back), burst (the longest without loss), generator (this \
-      program alone, without a switch).
+      rate), ping (one frame at a time, there and back), cold (the first frame of a silent guest, one way, \
+      beside busy ones), burst (the longest without loss), generator (this program alone, \
+      without a switch), memcpy (what a core copies of a pair's frames, without a switch).
       """)
   var mode = Mode.throughput
 
@@ -21,11 +22,41 @@ struct Options: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
+      "Further ports, up to 1000, whose guests are there and silent; with --socket they are the last ones.",
+      valueName: "n"))
+  var idlePorts = 0
+
+  @Flag(
+    help: """
+      Beside the busy ports a pair of further ones with one frame of 64 bytes at a time: its times one way, and \
+      what it costs the others, which send segmented frames of 65226 bytes if nothing is said. With --socket they \
+      are the two after the busy ones.
+      """)
+  var mixed = false
+
+  @Flag(
+    help: """
+      In the same run, before and after each size: what one core's memcpy reaches with the same frames, from the \
+      senders' buffers to the receivers'.
+      """)
+  var memcpy = false
+
+  @Option(
+    help: ArgumentHelp(
+      "In the mode cold, from one silent guest's frame to the next one's.", valueName: "ms"))
+  var every: Double?
+
+  @Option(
+    help: ArgumentHelp(
       "Bytes of a frame, or several sizes: 64,512,1518; imix; rfc2544; 64k. By default a short series.",
       valueName: "sizes"))
   var size: String?
 
-  @Option(help: "Who sends to whom: pairs, many-to-one, or flood (the first port to all others).")
+  @Option(
+    help: """
+      Who sends to whom: pairs, many-to-one (all others to the first port; also fan-in), or flood (the first port \
+      to all others).
+      """)
   var pattern = Pattern.pairs
 
   @Option(
@@ -88,9 +119,26 @@ struct Options: ParsableArguments {
   var cpu: Int?
 
   @Option(
+    help: ArgumentHelp("Workers of the swiveld it starts, each on a CPU.", valueName: "n"))
+  var workers: Int?
+
+  @Option(
     help: ArgumentHelp(
-      "The CPU of the worker of the swiveld it starts; by default the last.", valueName: "cpu"))
-  var workerCpu: Int?
+      "The CPUs of the workers of the swiveld it starts (1, or 1,2); by default the last ones.",
+      valueName: "cpus"))
+  var workerCpu: CPUList?
+
+  @Option(
+    help: ArgumentHelp(
+      "The control socket of the swivel whose sockets are given: what it drops is told by name.",
+      valueName: "path"))
+  var control: String?
+
+  @Option(
+    help:
+      "Whether the workers of the swiveld it starts sleep when there is nothing to do: adaptive, or busy."
+  )
+  var poll = Poll.busy
 
   @Flag(help: "Print the results as JSON.")
   var json = false
@@ -102,11 +150,42 @@ struct Options: ParsableArguments {
     func check(_ condition: Bool, _ message: String) throws {
       if !condition { throw ValidationError(message) }
     }
-    try check(socket.count != 1, "--socket is needed for each port, twice at least")
+    try check(
+      workers == nil || socket.isEmpty, "--workers is for a swiveld of its own, without --socket")
+    try check(
+      control == nil || !socket.isEmpty, "--control is for the sockets of a swivel that runs")
+    try check(
+      workers == nil || workerCpu == nil || workers == workerCpu?.cpus.count,
+      "--worker-cpu must name as many CPUs as there are --workers")
+    let usable = Affinity.current.count
+    try check(
+      workerCpu != nil || (1...max(1, usable)).contains(workers ?? 1),
+      "--workers is 1 to the number of CPUs, here \(usable)")
+    try check((0...1000).contains(idlePorts), "--idle-ports is 0 to 1000")
+    try check(!mode.isAlone || idlePorts == 0, "without a switch there are no idle ports")
+    try check(
+      !memcpy || mode == .throughput && !mixed && pattern == .pairs,
+      "--memcpy is for the throughput of pairs")
+    try check(
+      mode != .memcpy && !memcpy || sizes.allSatisfy { $0.lengths.count == 1 },
+      "memcpy is measured for frames of one size")
+    try check(
+      idlePorts == 0 || pattern != .flood, "a flood reaches every port: none is idle")
+    try check(
+      mode != .cold || idlePorts >= 2,
+      "cold needs --idle-ports: one that gets the frames, and at least one that sends them")
+    try check(every == nil || mode == .cold, "--every is for the mode cold")
+    try check((0.01...60_000).contains(every ?? 1), "--every is 0.01 to 60000")
+    try check(
+      !mixed || mode == .throughput && rate == nil && !verify && pattern != .flood,
+      "--mixed is for throughput as fast as it goes, unchecked, and without floods")
+    try check(
+      socket.isEmpty || socket.count >= 2 + idlePorts + (mixed ? 2 : 0),
+      "--socket is needed for each port: twice at least, and once for each idle or mixed one")
     try check(
       socket.isEmpty || ports == nil, "--ports is for a swiveld of its own, without --socket")
     try check((2...64).contains(ports ?? 2), "--ports is 2 to 64")
-    try check(socket.count <= 64, "at most 64 sockets")
+    try check(socket.count <= 64 + idlePorts, "at most 64 sockets beside those of idle ports")
     if let size {
       do {
         _ = try Sizes.parse(size)
@@ -127,7 +206,7 @@ struct Options: ParsableArguments {
     try check(
       rate == nil || mode == .latency || mode == .throughput,
       "--rate is for throughput and latency")
-    let longest = try Sizes.parse(size ?? "64").reduce(0) { max($0, $1.longest) }
+    let longest = try sizes.reduce(0) { max($0, $1.longest) }
     try check(
       ring == .split && !inOrder || longest <= 4096 || indirect,
       "frames of more than 4096 bytes are several descriptors: with packed rings or --in-order also --indirect"
@@ -136,54 +215,46 @@ struct Options: ParsableArguments {
     try check(!segmented || shortest >= 64, "--segmented frames have 64 bytes at least")
     try check(
       !verify || mode == .throughput, "--verify is for throughput: checking takes time")
-    let count = socket.isEmpty ? ports ?? 2 : socket.count
+    let count = socket.isEmpty ? ports ?? 2 : socket.count - idlePorts - (mixed ? 2 : 0)
     try check(
-      mode == .generator || pattern != .pairs || count % 2 == 0,
-      "pairs need an even number of ports")
+      mode.isAlone || pattern != .pairs || count % 2 == 0,
+      "pairs need an even number of busy ports")
   }
 
   func plan() throws -> Plan {
     let cpus = Affinity.current
-    let worker = workerCpu ?? cpus.last ?? 0
-    let sizes = try size.map(Sizes.parse) ?? (mode == .throughput ? Sizes.usual : [.one(64)])
+    let workers = workerCpu?.cpus ?? cpus.suffix(self.workers ?? 1)
+    let sizes = try self.sizes
     let longest = sizes.reduce(0) { max($0, $1.longest) }
+    let given = socket.count - idlePorts - (mixed ? 2 : 0)
     return Plan(
       mode: mode, sizes: sizes, pattern: pattern, rate: rate?.framesPerSecond,
-      seconds: seconds ?? (mode == .zeroLoss ? 1 : 2), warmup: warmup, macs: macs, ring: ring,
+      seconds: seconds ?? usualSeconds, warmup: warmup, macs: macs, ring: ring,
       inOrder: inOrder, mergeable: mergeable, indirect: indirect,
-      segmented: segmented, queues: queues,
+      segmented: segmented || mixed && size == nil, queues: queues,
       ringSize: ringSize, bufferSize: bufferSize ?? (longest > 2048 ? 4096 : 2048), verify: verify,
       loss: loss / 100,
-      cpu: cpu ?? cpus.last { $0 != worker } ?? worker, workerCPU: worker,
-      ports: socket.isEmpty ? ports ?? (pattern == .pairs ? 2 : 4) : socket.count)
+      // Where the workers have all CPUs it shares one with them.
+      cpu: cpu ?? cpus.last { !workers.contains($0) } ?? cpus.first, workerCPUs: workers,
+      poll: poll,
+      ports: socket.isEmpty ? ports ?? (pattern == .pairs ? 2 : 4) : given,
+      idlePorts: idlePorts, interval: (every ?? 5) / 1000, mixed: mixed, memcpy: memcpy)
   }
-}
 
-/// What is measured and how.
-struct Plan: Sendable {
-  var mode = Mode.throughput
-  var sizes = Sizes.usual
-  var pattern = Pattern.pairs
-  /// Of each sending port; `nil`: as fast as it goes.
-  var rate: Double?
-  var seconds = 1.0
-  var warmup = 0.1
-  /// Addresses on each port.
-  var macs = 1
-  var ring = Ring.split
-  var inOrder = false
-  var mergeable = true
-  var indirect = false
-  /// TCP over IPv4, to be cut into segments.
-  var segmented = false
-  var queues = 1
-  var ringSize = 256
-  var bufferSize = 2048
-  var verify = false
-  /// Share of frames that may be lost in a search.
-  var loss = 0.0
-  /// The generator's CPU, and that of the worker of an own daemon.
-  var cpu: Int?
-  var workerCPU = 0
-  var ports = 2
+  private var sizes: [Sizes] {
+    get throws {
+      if let size { return try Sizes.parse(size) }
+      if mixed { return [.one(65226)] }
+      return mode == .throughput ? Sizes.usual : [.one(64)]
+    }
+  }
+
+  private var usualSeconds: Double {
+    switch mode {
+    case .zeroLoss: 1
+    // Enough frames for a percentile to mean something.
+    case .cold: 5
+    default: mixed ? 4 : 2
+    }
+  }
 }

@@ -24,6 +24,15 @@ struct Outcome: Codable, Sendable, Equatable {
     var disordered: UInt64
   }
 
+  /// Single frames beside the busy ports.
+  struct Single: Codable, Sendable, Equatable {
+    var offered = 0
+    /// Those that did not arrive within a second.
+    var missed = 0
+    /// Those for which the switch had asked to be kicked; `nil`: not counted.
+    var kicked: Int?
+  }
+
   /// What kept the rate from being higher.
   enum Limit: String, Codable, Sendable {
     /// The switch: its transmitqs were full.
@@ -50,6 +59,9 @@ struct Outcome: Codable, Sendable, Equatable {
   /// Frames that did not arrive anywhere, warming up included, and their share.
   var lostFrames: UInt64 = 0
   var lostShare = 0.0
+  /// What the switch has dropped by its own account, by its names for it, from the first frame of this row to the
+  /// last; `nil`: it was not asked.
+  var drops: [String: UInt64]?
   /// Of the times a lane was looked at, those when there was nothing to do.
   var idleShare: Double?
   /// Of the transmit buffers, those that the switch held, on average.
@@ -59,6 +71,12 @@ struct Outcome: Codable, Sendable, Equatable {
   var cpuShare: Double?
   var latency: Latency?
   var verification: Verification?
+  /// Of the mode `cold` and with `--mixed`; the latency is theirs.
+  var single: Single?
+  /// What `gbps` was in the same run without the single frames, the two in turn.
+  var gbpsAlone: Double?
+  /// What one core's memcpy reached with the same frames, in thousands of millions of bits a second.
+  var memcpyGbps: Double?
   /// Frames of the longest burst without loss, of each port.
   var burstFrames: UInt64?
   /// Nanoseconds that a frame costs the generator.

@@ -7,9 +7,11 @@ import VirtioDriver
 final class OwnDaemon {
   let folder: String
   let sockets: [String]
+  /// The path of its control socket.
+  var control: String { "\(folder)/control.sock" }
   private let process = Process()
 
-  /// Starts a daemon with one busy worker on the plan's CPU; `cleaner` ends it.
+  /// Starts a daemon with a worker on each of the plan's CPUs; `cleaner` ends it.
   init(_ plan: Plan, _ cleaner: Cleaner) throws {
     guard let program = OwnDaemon.find() else {
       throw BenchError(
@@ -22,10 +24,10 @@ final class OwnDaemon {
     let folder = folder
     try FileManager.default.createDirectory(
       atPath: folder, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
-    sockets = (1...plan.ports).map { "\(folder)/p\($0).sock" }
+    sockets = (1...plan.allPorts).map { "\(folder)/p\($0).sock" }
     var text = """
       control: { socket: \(folder)/control.sock }
-      workers: { cpus: [\(plan.workerCPU)], poll: busy }
+      workers: { cpus: \(plan.workerCPUs), poll: \(plan.poll.rawValue) }
       ports:
 
       """
@@ -52,7 +54,7 @@ final class OwnDaemon {
   /// Waits until the sockets are there.
   private func awaitSockets() throws {
     // SAFETY: reads the path during the call.
-    let there = Deadline.wait(milliseconds: 10_000) {
+    let there = Deadline.wait(milliseconds: 10_000 + 20 * sockets.count) {
       !process.isRunning || sockets.allSatisfy { unsafe access($0, F_OK) == 0 }
     }
     guard there, process.isRunning else {

@@ -33,8 +33,9 @@ struct Picture {
   private var title: String {
     let setting = report.setting
     let kind = "\(setting.ring.rawValue) rings of \(setting.ringSize)"
+    let idle = setting.idlePorts > 0 ? " beside \(setting.idlePorts) idle ones" : ""
     return
-      "swivel-bench \(report.version): \(setting.pattern.rawValue), \(setting.ports) ports, \(kind)"
+      "swivel-bench \(report.version): \(setting.pattern.rawValue), \(setting.ports) ports\(idle), \(kind)"
       + (setting.mergeable ? ", mergeable" : "") + (setting.inOrder ? ", in order" : "")
       + (setting.indirect ? ", indirect" : "")
   }

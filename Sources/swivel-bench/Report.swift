@@ -30,6 +30,9 @@ struct Report: Codable, Sendable, Equatable {
   struct Setting: Codable, Sendable, Equatable {
     var pattern: Pattern
     var ports: Int
+    var idlePorts: Int
+    /// A pair with one small frame at a time is beside them.
+    var mixed: Bool
     var queues: Int
     var macs: Int
     var ring: Ring
@@ -38,7 +41,7 @@ struct Report: Codable, Sendable, Equatable {
     var mergeable: Bool
     var indirect: Bool
     /// Of a switch that this program started; `nil`: sockets were given.
-    var workerCPU: Int?
+    var workerCPUs: [Int]?
     var generatorCPU: Int?
   }
 
@@ -48,9 +51,11 @@ struct Report: Codable, Sendable, Equatable {
 
   init(_ plan: Plan, ownDaemon: Bool, results: [Outcome]) {
     setting = Setting(
-      pattern: plan.pattern, ports: plan.ports, queues: plan.queues, macs: plan.macs,
-      ring: plan.ring, ringSize: plan.ringSize, inOrder: plan.inOrder, mergeable: plan.mergeable,
-      indirect: plan.indirect, workerCPU: ownDaemon ? plan.workerCPU : nil,
+      pattern: plan.pattern, ports: plan.ports, idlePorts: plan.idlePorts,
+      mixed: plan.mixed,
+      queues: plan.queues, macs: plan.macs, ring: plan.ring, ringSize: plan.ringSize,
+      inOrder: plan.inOrder, mergeable: plan.mergeable,
+      indirect: plan.indirect, workerCPUs: ownDaemon ? plan.workerCPUs : nil,
       generatorCPU: plan.cpu)
     self.results = results
   }
@@ -77,6 +82,15 @@ struct Report: Codable, Sendable, Equatable {
     }.map(\.size)
     if !late.isEmpty {
       lines.append("The rate could not be offered at \(late.joined(separator: ", ")).")
+    }
+    if let cpu = setting.generatorCPU, setting.workerCPUs?.contains(cpu) == true {
+      lines.append("This program shares CPU \(cpu) with a worker: the rates are not the switch's.")
+    }
+    for row in results where row.drops?.isEmpty == false {
+      let drops = (row.drops ?? [:]).sorted { $0.key < $1.key }
+      lines.append(
+        "Dropped by the switch at \(row.size): "
+          + drops.map { "\(Figure.count($0.value)) \($0.key)" }.joined(separator: ", ") + ".")
     }
     if let least = results.compactMap(\.cpuShare).min(), least < 0.98 {
       lines.append(

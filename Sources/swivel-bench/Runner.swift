@@ -6,16 +6,24 @@ struct Runner {
   let bed: Bed
   let plan: Plan
   let progress: Progress?
+  /// Of a swivel that tells what it drops.
+  var ledger: Ledger?
 
   private var trial: Trial { Trial(bed: bed, plan: plan) }
 
   func run(_ sizes: Sizes) throws -> Outcome {
+    let before = try ledger?.drops()
+    var result = try measure(sizes)
+    if let ledger, let before { result.drops = Ledger.difference(try ledger.drops(), before) }
+    return result
+  }
+
+  private func measure(_ sizes: Sizes) throws -> Outcome {
     defer { progress?.clear() }
     switch plan.mode {
     case .throughput:
-      return try trial.run(
-        sizes, rate: plan.rate, seconds: plan.seconds, warmup: plan.warmup,
-        verified: plan.verify, progress: progress)
+      if plan.mixed { return try mixed(sizes) }
+      return plan.memcpy ? try besideMemcpy(sizes) : try throughput(sizes)
     case .zeroLoss: return try zeroLoss(sizes)
     case .latency:
       progress?.show(
@@ -25,9 +33,30 @@ struct Runner {
       result.latency = latency()
       return result
     case .ping: return try ping(sizes)
+    case .cold: return try cold(sizes)
     case .burst: return try burst(sizes)
-    case .generator: throw BenchError("the generator alone needs no switch")
+    case .generator, .memcpy: throw BenchError("\(plan.mode.rawValue) needs no switch")
     }
+  }
+
+  private func throughput(_ sizes: Sizes) throws -> Outcome {
+    try trial.run(
+      sizes, rate: plan.rate, seconds: plan.seconds, warmup: plan.warmup,
+      verified: plan.verify, progress: progress)
+  }
+
+  /// The throughput, and before and after it what memcpy reaches in the same buffers.
+  private func besideMemcpy(_ sizes: Sizes) throws -> Outcome {
+    let pairs = bed.busy.map { (from: $0, to: bed.peer($0)) }
+    func copy() -> Double {
+      let (frames, seconds) = bed.generator.copyFrames(
+        of: sizes.longest, between: pairs, seconds: plan.seconds / 2)
+      return Double(frames) * Double(sizes.longest) * 8 / seconds / 1e9
+    }
+    let before = copy()
+    var result = try throughput(sizes)
+    result.memcpyGbps = (before + copy()) / 2
+    return result
   }
 
   /// Trials of a rate, or of a burst, before it counts as one at which frames are lost: a host takes a CPU
@@ -126,7 +155,7 @@ struct Runner {
   }
 
   /// What the samples of the last run amount to.
-  private func latency() -> Outcome.Latency? {
+  func latency() -> Outcome.Latency? {
     let nanoseconds = 1e9 / bed.generator.ticksPerSecond
     // Three digits from a nanosecond to ten seconds.
     var histogram = Histogram<UInt64>(

@@ -146,6 +146,36 @@ func makeRing(
     #expect(!more)
   }
 
+  @Test(
+    "2.7.13.4: a device that sleeps is kicked, however many buffers ago a kick was last considered",
+    arguments: [false, true], [false, true])
+  func lateKick(eventIndex: Bool, inOrder: Bool) throws {
+    let memory = try GuestMemory(length: 1 << 20)
+    var ring = try makeRing(8, memory, eventIndex: eventIndex, inOrder: inOrder)
+    let device = ReferenceDevice(ring, memory)
+    // The index comes round and is the same again, or nearly.
+    for more in [65_536, 65_537, 131_072] {
+      device.suppressKicks()
+      for number in 1...more {
+        // It has taken all but the last, and sleeps.
+        if number == more { #expect(!device.requestKicks()) }
+        _ = ring.add(Piece(0x1000, 1), writable: false)
+        ring.publish()
+        if number == more { break }
+        while let chain = device.next() { device.complete(UInt32(chain.head), 0) }
+        device.publish()
+        while ring.nextUsed() != nil {}
+      }
+      let isWanted = ring.shouldKick()
+      #expect(isWanted)
+      let isWantedAgain = ring.shouldKick()
+      #expect(!isWantedAgain)
+      while let chain = device.next() { device.complete(UInt32(chain.head), 0) }
+      device.publish()
+      while ring.nextUsed() != nil {}
+    }
+  }
+
   @Test("2.7.8: what a device does wrong is seen and survived")
   func violations() throws {
     let memory = try GuestMemory(length: 1 << 20)

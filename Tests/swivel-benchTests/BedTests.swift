@@ -31,8 +31,8 @@ import VirtioDriver
   private func bed(_ plan: Plan) throws -> Bed {
     var plan = plan
     plan.cpu = nil
-    made += plan.ports
-    let paths = (made - plan.ports..<made).map { "\(folder)/\($0).sock" }
+    made += plan.allPorts
+    let paths = (made - plan.allPorts..<made).map { "\(folder)/\($0).sock" }
     for path in paths {
       _ = try fabric.addPort(
         PortRequest(
@@ -208,6 +208,125 @@ import VirtioDriver
       #expect(result.sentFrames == result.receivedFrames)
     }
     #expect(samples > 0)
+  }
+
+  @Test("Idle guests are there, known to the switch, and get nothing", arguments: Ring.allCases)
+  func idle(ring: Ring) throws {
+    let plan = plan {
+      $0.idlePorts = 8
+      $0.ring = ring
+    }
+    let bed = try bed(plan)
+    #expect(bed.idle.guests.count == 8)
+    for number in 0..<8 {
+      let address = "\(IdleGuests.address(number))"
+      #expect(fabric.macs().contains { $0.mac == address })
+    }
+    bed.prepare(.one(64))
+    bed.generator.startVerifying()
+    let before = bed.generator.counts
+    // At a rate that any machine can keep to: then nothing may be lost.
+    bed.generator.run(seconds: 20, .init(rate: 2000, frames: 200, verified: true))
+    try bed.drain(verified: true)
+    try bed.check()
+    let counts = bed.generator.counts - before
+    #expect(counts.sentFrames == 400 && counts.receivedFrames == 400)
+    #expect(bed.generator.verified.whole == 400)
+    for guest in bed.idle.guests {
+      #expect(guest.receive() == nil)
+      #expect(guest.statistics.sentFrames == 1 && guest.pairs[0].transmitq.outstanding == 0)
+    }
+  }
+
+  @Test("A frame goes there and back beside idle guests")
+  func pingBesideIdle() throws {
+    let plan = plan {
+      $0.mode = .ping
+      $0.seconds = 0.1
+      $0.idlePorts = 3
+      $0.mergeable = false
+    }
+    let result = try Runner(bed: try bed(plan), plan: plan, progress: nil).run(.one(64))
+    #expect(result.sentFrames == result.receivedFrames && result.sentFrames > 0)
+  }
+
+  /// Single frames beside busy ports: none is missed, and their guests get nothing else.
+  private func checkSingle(_ plan: Plan, _ sizes: Sizes) throws -> (Outcome, Bed) {
+    let bed = try bed(plan)
+    let result = try Runner(bed: bed, plan: plan, progress: nil).run(sizes)
+    let single = try #require(result.single)
+    #expect(single.offered > 0 && single.missed == 0)
+    #expect(result.latency?.samples == single.offered)
+    #expect(result.receivedFrames > 0)
+    for lane in bed.watched {
+      #expect(bed.generator[lane].counts.receivedFrames <= UInt64(single.offered + 16))
+    }
+    return (result, bed)
+  }
+
+  @Test("A frame of a silent guest arrives beside busy ones, each guest in turn")
+  func cold() throws {
+    let plan = plan {
+      $0.mode = .cold
+      $0.verify = false
+      $0.seconds = 0.3
+      $0.interval = 0.001
+      $0.idlePorts = 4
+      $0.warmup = 0.01
+    }
+    let (result, bed) = try checkSingle(plan, .one(64))
+    #expect(bed.idle.guests.count == 3 && bed.watched == [2])
+    let sent = bed.idle.guests.map { $0.statistics.sentFrames }
+    // One more: the first, by which the switch came to know it.
+    #expect(sent.reduce(0, +) == 3 + (result.single?.offered ?? 0))
+    #expect((sent.max() ?? 0) - (sent.min() ?? 0) <= 1)
+    // The switch of this test sleeps.
+    #expect((result.single?.kicked ?? -1) >= 0)
+  }
+
+  @Test("Small frames one at a time beside segmented ones of 64 KiB")
+  func mixed() throws {
+    let plan = plan {
+      $0.verify = false
+      $0.mixed = true
+      $0.sizes = [.one(65226)]
+      $0.segmented = true
+      $0.bufferSize = 4096
+      $0.seconds = 0.4
+      $0.idlePorts = 1
+    }
+    let (result, bed) = try checkSingle(plan, .one(65226))
+    #expect(bed.watched == [2, 3] && bed.idle.guests.count == 1)
+    #expect((result.gbpsAlone ?? 0) > 0 && result.gbps > 0)
+  }
+
+  @Test("The yardstick is measured in the buffers that are in use, and harms no frame")
+  func memcpy() throws {
+    let plan = plan {
+      $0.memcpy = true
+      $0.sizes = [.one(1514), .one(9000)]
+      $0.rate = 500
+      $0.seconds = 0.1
+    }
+    let runner = Runner(bed: try bed(plan), plan: plan, progress: nil)
+    for sizes in plan.sizes {
+      let result = try runner.run(sizes)
+      #expect((result.memcpyGbps ?? 0) > 0)
+      #expect(result.verification.map { $0.corrupt == 0 && $0.disordered == 0 } == true)
+      #expect(result.lostFrames == 0)
+    }
+    let alone = try GeneratorAlone.copy(.one(65226), plan)
+    #expect(alone.mode == .memcpy && alone.gbps > 0 && alone.receivedFrames > 0)
+  }
+
+  @Test("An idle guest that the switch has hung up on is named")
+  func idleClosed() throws {
+    let plan = plan { $0.idlePorts = 2 }
+    let bed = try bed(plan)
+    try bed.check()
+    try fabric.removePort(named: "p\(made - 1)")
+    let error = #expect(throws: BenchError.self) { try bed.check() }
+    #expect(error?.description.contains("\(made - 1).sock") == true)
   }
 
   @Test("What the switch does not offer is named")
