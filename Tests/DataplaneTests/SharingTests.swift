@@ -55,7 +55,7 @@ import Testing
     #expect(try shares(pairs: 2, running: [], workers: 2) == [[], []])
   }
 
-  @Test("A receiveq is held by one worker at a time; a holder that does not come back is given up")
+  @Test("A receiveq is held by one worker at a time")
   func lock() throws {
     let lock = UnsafeMutablePointer<Atomic<UInt32>>.allocate(capacity: 1)
     lock.initialize(to: Atomic(0))

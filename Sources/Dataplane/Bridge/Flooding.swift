@@ -17,7 +17,7 @@ extension Worker {
   /// Floods frames `first ..< end`. Returns whether that is done; else the rest of the burst waits for it.
   @discardableResult
   mutating func flood(_ source: UnsafePointer<Plan.Source>, _ first: Int, _ end: Int) -> Bool {
-    rest.flood = Rest.Flood(first: first, end: end)
+    rest.flood = Rest.Flood(first: first, end: end, start: floodStart)
     return unsafe floodOn(source)
   }
 
@@ -29,17 +29,20 @@ extension Worker {
     for index in flood.first..<flood.end { cost &+= Int(unsafe burst.lengths[index]) }
     let list = ports.flood
     let own = Int(unsafe source.pointee.port)
+    let start = flood.start
     var slice = Worker.sliceCost
     while flood.reached < list.count {
       if slice <= 0 || !rest.hasRoom(count) {
         rest.flood = flood
         return false
       }
-      let port = list.port(flood.reached, from: floodStart)
+      let port = list.port(flood.reached, from: start)
       flood.reached &+= 1
       if port == own { continue }
       flood.copies &+= 1
       if cost > rest.floodLeft {
+        // The next one begins with those that this one does not reach.
+        if flood.refused == 0 { floodStart &+= max(0, flood.reached &- 1 &- list.uplinks) }
         flood.refused &+= 1
         continue
       }
@@ -58,10 +61,6 @@ extension Worker {
       return
     }
     counters.add(.replicas, count &* (flood.copies &- 1))
-    if flood.refused > 0 {
-      counters.drop(.floodLimit, count &* flood.refused)
-      // The next one begins with those that this one did not reach.
-      floodStart &+= flood.copies &- flood.refused
-    }
+    if flood.refused > 0 { counters.drop(.floodLimit, count &* flood.refused) }
   }
 }

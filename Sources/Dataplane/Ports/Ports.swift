@@ -74,13 +74,18 @@ internal import Synchronization
   @inline(always)
   var count: Int { unsafe Int(base?.load(as: UInt32.self) ?? 0) }
 
+  @inline(always)
+  var uplinks: Int {
+    unsafe Int(base?.load(fromByteOffset: 4, as: UInt32.self) ?? 0)
+  }
+
   /// The port that is `index`th to be reached by a flood: the uplinks, and then the others from one to another.
   ///
   /// - Parameter start: where among the others it begins, at any number.
   @inline(always)
   func port(_ index: Int, from start: Int) -> Int {
     let memory = unsafe base.unsafelyUnwrapped
-    let uplinks = Int(unsafe memory.load(fromByteOffset: 4, as: UInt32.self))
+    let uplinks = uplinks
     var place = index
     if index >= uplinks, start != 0 {
       let others = UInt(bitPattern: count &- uplinks)

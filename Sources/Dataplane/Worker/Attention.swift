@@ -95,7 +95,11 @@ internal import Linux
     unsafe warm = unsafe try array(0)
     due = ticks ? 0 : .max
     shift = TickClock.shift
+    readClock()
   }
+
+  /// Brings the tick up to date where none has begun for long.
+  mutating func readClock() { tick = UInt32(truncatingIfNeeded: clx_ticks() &>> shift) }
 
   // ---- Lists ----
 

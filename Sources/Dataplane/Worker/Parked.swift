@@ -26,6 +26,8 @@ internal import Synchronization
     /// The frames' places in the burst; none: there is no such flood.
     var first = 0
     var end = 0
+    /// Where among the ports it has begun.
+    var start = 0
     /// How many ports of the list it has come to, and copies it was to make.
     var reached = 0
     var copies = 0

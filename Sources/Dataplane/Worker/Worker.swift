@@ -304,6 +304,7 @@ internal import Synchronization
   ///
   /// - Parameter count: as `wait` has returned.
   mutating func hear(_ count: Int) {
+    attention.readClock()
     for index in 0..<count { attention.hear(Int(truncatingIfNeeded: unsafe rung[index])) }
   }
 
