@@ -3,14 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/if_tun.h>
 #include <linux/membarrier.h>
 #include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <pthread.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -379,31 +377,6 @@ int clx_chown(const char *path, int64_t uid, int64_t gid) {
 }
 
 int clx_chmod(const char *path, unsigned mode) { return result(fchmodat(AT_FDCWD, path, (mode_t)mode, AT_SYMLINK_NOFOLLOW)); }
-
-static int64_t number(const char *text) {
-  char *end;
-  errno = 0;
-  unsigned long value = strtoul(text, &end, 10);
-  return *text >= '0' && *text <= '9' && *end == 0 && errno == 0 && value < UINT32_MAX ? (int64_t)value : -1;
-}
-
-int64_t clx_user_id(const char *name) {
-  int64_t id = number(name);
-  if (id >= 0) return id;
-  struct passwd entry, *found = NULL;
-  char buffer[4096];
-  if (getpwnam_r(name, &entry, buffer, sizeof buffer, &found) != 0 || found == NULL) return -ENOENT;
-  return entry.pw_uid;
-}
-
-int64_t clx_group_id(const char *name) {
-  int64_t id = number(name);
-  if (id >= 0) return id;
-  struct group entry, *found = NULL;
-  char buffer[4096];
-  if (getgrnam_r(name, &entry, buffer, sizeof buffer, &found) != 0 || found == NULL) return -ENOENT;
-  return entry.gr_gid;
-}
 
 int clx_link_exists(const char *name) {
   struct ifreq request;

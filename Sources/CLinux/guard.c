@@ -66,14 +66,30 @@ static int replace(uintptr_t fault) {
   return 0;
 }
 
+/// Every SIGBUS of this process comes here, so it says of each kind what it means (sigaction(2)).
 static void on_bus_error(int signal, siginfo_t *info, void *context) {
   (void)context;
   int saved = errno;
-  int is_fault = info->si_code > 0;
-  if (!is_fault || !replace((uintptr_t)info->si_addr)) {
-    // None of ours: as if there were no handler. The access comes again; a signal that was sent must be.
-    sigaction(SIGBUS, &before, NULL);
-    if (!is_fault) raise(signal);
+  switch (info->si_code) {
+    case BUS_MCEERR_AO:
+      // The memory controller has found a page that is bad, which nobody has touched, here or at a guest: action is
+      // optional. Its front-end is told as well, and may have the guest do without. Should somebody touch it, it is
+      // the next case.
+      break;
+    case BUS_ADRALN:
+    case BUS_ADRERR:
+    case BUS_OBJERR:
+    case BUS_MCEERR_AR:
+      // An access of this thread, which comes again: to zeros, or where there is none of ours as if there were no
+      // handler.
+      if (!replace((uintptr_t)info->si_addr)) sigaction(SIGBUS, &before, NULL);
+      break;
+    default:
+      // Nobody's access: sent by who may (kill(2); nobody else can pretend to a code above), or by a kernel that does
+      // not say where. As if there were no handler, too: it must be sent again.
+      if (before.sa_handler == SIG_IGN && info->si_code != SI_KERNEL) break;
+      sigaction(SIGBUS, &before, NULL);
+      raise(signal);
   }
   errno = saved;
 }

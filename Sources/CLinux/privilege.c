@@ -8,6 +8,7 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <pwd.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -19,20 +20,103 @@ static inline int result(long value) { return value < 0 ? -errno : (int)value; }
 
 // ---- Users and groups -------------------------------------------------------------------------------
 
+/// Room for what the C library finds of a user or a group, the names of a group's members among it.
+struct room {
+  char *bytes;
+  size_t size;
+};
+
+/// Makes more of it; 0 or an error number. 64 MiB hold a group of a million members.
+static int enlarge(struct room *room) {
+  size_t size = room->size == 0 ? 4096 : room->size * 4;
+  char *bytes = size <= (size_t)1 << 26 ? realloc(room->bytes, size) : NULL;
+  if (bytes == NULL) return ENOMEM;
+  room->bytes = bytes;
+  room->size = size;
+  return 0;
+}
+
+/// Searches, with more room as long as there is too little (getpwnam_r(3)); 0 or an error number.
+#define SEARCH(error, room, search) \
+  do { \
+    error = enlarge(&room); \
+    if (error == 0) error = search; \
+  } while (error == ERANGE)
+
+/// What came of a search: that there is none such is said in many ways, and is not what a lack of memory or
+/// descriptors means.
+static int outcome(int error, const void *found) {
+  switch (error) {
+    case 0: return found != NULL ? 0 : -ENOENT;
+    case ENOENT:
+    case ESRCH:
+    case EBADF:
+    case EPERM: return -ENOENT;
+    default: return -error;
+  }
+}
+
+static int64_t number(const char *text) {
+  char *end;
+  errno = 0;
+  unsigned long value = strtoul(text, &end, 10);
+  return *text >= '0' && *text <= '9' && *end == 0 && errno == 0 && value < UINT32_MAX ? (int64_t)value : -1;
+}
+
+int64_t clx_user_id(const char *name) {
+  int64_t id = number(name);
+  if (id >= 0) return id;
+  struct passwd entry, *found = NULL;
+  struct room room = {NULL, 0};
+  int error;
+  SEARCH(error, room, getpwnam_r(name, &entry, room.bytes, room.size, &found));
+  id = outcome(error, found);
+  if (id == 0) id = entry.pw_uid;
+  free(room.bytes);
+  return id;
+}
+
+int64_t clx_group_id(const char *name) {
+  int64_t id = number(name);
+  if (id >= 0) return id;
+  struct group entry, *found = NULL;
+  struct room room = {NULL, 0};
+  int error;
+  SEARCH(error, room, getgrnam_r(name, &entry, room.bytes, room.size, &found));
+  id = outcome(error, found);
+  if (id == 0) id = entry.gr_gid;
+  free(room.bytes);
+  return id;
+}
+
 int clx_user_ids(const char *name, unsigned *uid, unsigned *gid) {
   int64_t id = clx_user_id(name);
   if (id < 0) return (int)id;
   struct passwd entry, *found = NULL;
-  char buffer[4096];
-  if (getpwuid_r((uid_t)id, &entry, buffer, sizeof buffer, &found) != 0) found = NULL;
-  *uid = (unsigned)id;
-  *gid = found != NULL ? found->pw_gid : (unsigned)id;
-  return 0;
+  struct room room = {NULL, 0};
+  int error;
+  SEARCH(error, room, getpwuid_r((uid_t)id, &entry, room.bytes, room.size, &found));
+  error = outcome(error, found);
+  if (error == 0 || error == -ENOENT) {
+    *uid = (unsigned)id;
+    *gid = error == 0 ? entry.pw_gid : (unsigned)id;
+    error = 0;
+  }
+  free(room.bytes);
+  return error;
 }
 
 int clx_user_groups(const char *name, unsigned gid, unsigned *groups, int capacity) {
+  struct passwd entry, *found = NULL;
+  struct room room = {NULL, 0};
+  int64_t id = number(name);
+  int error = 0;
+  // Groups list their members by name.
+  if (id >= 0) SEARCH(error, room, getpwuid_r((uid_t)id, &entry, room.bytes, room.size, &found));
   int count = capacity;
-  return getgrouplist(name, gid, groups, &count) < 0 ? -ERANGE : count;
+  if (getgrouplist(error == 0 && found != NULL ? entry.pw_name : name, gid, groups, &count) < 0) count = -ERANGE;
+  free(room.bytes);
+  return count;
 }
 
 int clx_own_groups(unsigned *groups, int capacity) { return result(getgroups(capacity, groups)); }

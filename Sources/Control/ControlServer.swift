@@ -133,7 +133,7 @@ private struct Acceptor {
       } catch {
         // Out of descriptors or memory: the next connections wait in the backlog until there are some.
         logger.error("the control socket could not accept a connection: \(error)")
-        _ = try? Poller.wait([(stop.descriptor.raw, .read)], milliseconds: 200)
+        if Poller.pause(milliseconds: 200, unless: stop) { break }
       }
     }
     for thread in threads.values { thread.join() }

@@ -1,7 +1,8 @@
 internal import Linux
 internal import VirtioDriver
 
-/// Rings that lie in the guest's memory only in part, and rings whose place changes while they run.
+/// Rings that lie in the guest's memory only in part, rings whose place changes while they run, and rings that are to begin
+/// where none can.
 extension Catalogue {
   static var partialRings: [Case] {
     [
@@ -37,6 +38,19 @@ extension Catalogue {
           try guest.frontEnd.setRingAddresses(
             1, descriptors: descriptors, used: used, avail: avail)
         }
+        try site.expectReturn(ring)
+      },
+      Case(
+        "HG-16 base", "a packed ring that is to go on where avail and used differ",
+        .refusal("can't be given back here")
+      ) { site in
+        let ring = try site.ring(packed: true)
+        let base = ring.withRing { $0.resumeBase }
+        for used in [base ^ 1, base ^ 2, base ^ 0x8003] as [UInt32] {
+          let message = FrontEndMessage.state(.setVringBase, 1, base & 0xFFFF | used << 16)
+          try site.refuse([message], from: ring.guest.frontEnd)
+        }
+        ring.offer([ForgedDescriptor(try site.buffer(in: ring.guest))])
         try site.expectReturn(ring)
       },
     ]

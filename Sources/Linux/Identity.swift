@@ -45,9 +45,10 @@ public struct Identity: Sendable, Equatable, CustomStringConvertible {
     try SystemError.check(unsafe clx_user_ids(name, &user, &group), "find the user '\(name)'")
     var groups = [UInt32](repeating: 0, count: Identity.groupLimit)
     // SAFETY: writes at most the array's length into it.
-    let count = unsafe clx_user_groups(name, group, &groups, CInt(groups.count))
-    self.init(
-      name: name, user: user, group: group, groups: groups.prefix(max(0, Int(count))).sorted())
+    let count = try SystemError.check(
+      unsafe clx_user_groups(name, group, &groups, CInt(groups.count)),
+      "find the groups of the user '\(name)'")
+    self.init(name: name, user: user, group: group, groups: groups.prefix(Int(count)).sorted())
   }
 
   /// The number of the group called `name`, or numbered so.

@@ -26,4 +26,17 @@ public enum Poller {
     try SystemError.check(result, "poll")
     return ready.map { $0 != 0 }
   }
+
+  /// Waits until `event` is signalled, for `milliseconds` at most, and returns whether it is; it stays signalled. For
+  /// whoever begins again after a failure, that of poll(2) among them: where that fails, this sleeps.
+  public static func pause(milliseconds: Int, unless event: EventFD) -> Bool {
+    if let ready = try? wait([(event.descriptor.raw, .read)], milliseconds: milliseconds) {
+      return ready[0]
+    }
+    usleep(UInt32(clamping: milliseconds * 1000))
+    // Another thread that waits for it sees it again at once.
+    guard event.drain() > 0 else { return false }
+    event.signal()
+    return true
+  }
 }

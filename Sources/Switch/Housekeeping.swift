@@ -1,5 +1,6 @@
 internal import Dataplane
 internal import Linux
+internal import Logging
 
 /// The thread for what must be done from time to time: letting addresses age, and noticing queues that a
 /// guest has broken.
@@ -17,6 +18,7 @@ final class Housekeeping: Sendable {
     weak let weakParent = parent
     thread = try Linux.Thread(name: "housekeeping") {
       var nextAge = ContinuousClock.now + step
+      var failures = LogLimit()
       while true {
         let now = ContinuousClock.now
         if now >= nextAge {
@@ -27,9 +29,17 @@ final class Housekeeping: Sendable {
         let wait = min(look, now.duration(to: nextAge))
         let milliseconds = max(1, Int(wait / .milliseconds(1)))
         let watched = [finish, Mapping.vanished].compactMap { $0 }
-        let ready = try? Poller.wait(
-          watched.map { ($0.descriptor.raw, .read) }, milliseconds: milliseconds)
-        if ready?[0] == true { return }
+        do throws(SystemError) {
+          let ready = try Poller.wait(
+            watched.map { ($0.descriptor.raw, .read) }, milliseconds: milliseconds)
+          if ready[0] { return }
+        } catch {
+          // What it waits for can be looked for without being waited for.
+          if failures.allows("\(error)") {
+            weakParent?.logger.error("housekeeping can't wait as it should: \(error)")
+          }
+          if Poller.pause(milliseconds: milliseconds, unless: finish) { return }
+        }
         Mapping.vanished?.drain()
         for port in weakParent?.allPorts ?? [] { port.inspect() }
       }

@@ -24,6 +24,9 @@ final class VhostPort: SwitchPort {
   let path: String
   let mode: SocketMode
   let pairs: Int
+  /// Most bytes of memory, and most regions of it, that a front-end may share.
+  let memoryLimit: UInt64
+  let regionLimit: Int
   let status: PortStatus
   private unowned let parent: Switch
   private let finish: EventFD
@@ -37,6 +40,8 @@ final class VhostPort: SwitchPort {
     path = vhostUser.path
     mode = vhostUser.mode ?? .server
     pairs = vhostUser.queues ?? 1
+    memoryLimit = vhostUser.memory.flatMap(memorySize) ?? parent.configuration.memoryPerPort
+    regionLimit = vhostUser.regions ?? parent.configuration.regionsPerPort
     finish = try EventFD()
     if mode == .server {
       listener = Lock(
@@ -90,14 +95,13 @@ final class VhostPort: SwitchPort {
     var sessions = SessionRate()
     while true {
       if sessions.isExcessive, pause(milliseconds: 10) { return }
-      guard let ready = try? Poller.wait([(finish.descriptor.raw, .read), (listening.raw, .read)])
-      else { return }
-      if ready[0] { return }
       do throws(SystemError) {
+        let ready = try Poller.wait([(finish.descriptor.raw, .read), (listening.raw, .read)])
+        if ready[0] { return }
         guard let connection = try UnixSocket.accept(listening) else { continue }
         if !runSession(connection, listener: listening) { return }
       } catch {
-        // Out of descriptors, most likely: it may pass, and must not become a loop at full speed.
+        // Out of descriptors or memory, most likely: it may pass, and must not become a loop at full speed.
         report("\(error)")
         if pause(milliseconds: 200) { return }
       }
@@ -126,7 +130,7 @@ final class VhostPort: SwitchPort {
 
   /// Waits, unless the port is stopped meanwhile; returns whether it was.
   private func pause(milliseconds: Int) -> Bool {
-    (try? Poller.wait([(finish.descriptor.raw, .read)], milliseconds: milliseconds))?[0] ?? true
+    Poller.pause(milliseconds: milliseconds, unless: finish)
   }
 
   /// Serves one front-end to its end. Returns `false` when the port is being stopped.

@@ -9,7 +9,12 @@ struct ConfinedSwitch: SwitchService {
   func addPort(_ request: PortRequest) throws(ServiceError) -> Port {
     try request.validate()
     try confinement.check(request)
-    return try network.addPort(request)
+    do throws(ServiceError) {
+      return try network.addPort(request)
+    } catch {
+      guard error.kind == .failed, let why = confinement.lack(of: request) else { throw error }
+      throw ServiceError(.failed, "\(error.message); \(why)")
+    }
   }
 
   func stats() -> Stats {

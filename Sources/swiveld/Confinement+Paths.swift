@@ -38,6 +38,19 @@ extension Confinement {
     return landlock
   }
 
+  /// What a port that could not be made may have lacked, and which line of the configuration lets it have it. Not said
+  /// before it was tried: a TAP that is there and the user's own takes no capability.
+  func lack(of request: PortRequest) -> String? {
+    let lacking = request.needs.capabilities.filter { name in
+      !capabilities.names.contains(name)
+    }
+    if lacking.isEmpty { return nil }
+    let names = lacking.joined(separator: ", ")
+    return
+      "the daemon is without \(names), as no port of its configuration needed it when it started; "
+      + "name \(names) in security.capabilities (as in [\((capabilities.names + lacking).joined(separator: ", "))]) and restart it"
+  }
+
   /// Finds what the daemon could have done before it gave up what it has: the kernel would say no more than
   /// "permission denied".
   func check(_ request: PortRequest) throws(ServiceError) {

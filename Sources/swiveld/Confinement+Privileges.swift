@@ -101,9 +101,11 @@ extension Confinement {
 
   /// What the configuration needs, by what this process may do with no capability in use.
   private static func needs(_ settings: Configuration, file: String?, places: [String]) -> [Need] {
-    // Not only for the ports of the file: the control interface adds others, of any kind.
-    let kinds = PortKind.needs.capabilities
-    var needs: [Need] = Capabilities.named.filter { kinds.contains($0.key) }.map { ($0.value, nil) }
+    // For the ports of the file alone: what power others would need that are added later, somebody must ask for.
+    let ports = settings.ports.reduce(into: SystemNeeds()) { $0 += $1.needs }
+    var needs: [Need] = Capabilities.named.filter { ports.capabilities.contains($0.key) }.map {
+      ($0.value, nil)
+    }
     let listening = settings.ports.compactMap(\.listening)
     if settings.control.owner != nil || listening.contains(where: { $0.owner != nil }) {
       needs.append((.chown, "sockets are to have other owners"))
@@ -125,10 +127,14 @@ extension Confinement {
     if let place = places.first(where: { !writing.isGranted(at: $0) }) {
       return "\(place) is not for its user to make sockets in"
     }
-    if let port = settings.ports.first(where: { $0.socket?.isMade == false }) {
+    // One that is there and for its user to write is taken to be so as well when its front-end has made it anew.
+    if let port = settings.ports.first(where: { port in
+      port.socket.map { !$0.isMade && !PathAccess.write.isGranted(at: $0.path) } ?? false
+    }) {
       return "port '\(port.name)' connects to a socket that is its front-end's"
     }
-    for device in PortKind.needs.devices
+    let devices = settings.ports.reduce(into: SystemNeeds()) { $0 += $1.needs }.devices
+    for device in devices
     where PathAccess().isGranted(at: device) && !PathAccess([.read, .write]).isGranted(at: device) {
       return "\(device) is not for its user to open"
     }

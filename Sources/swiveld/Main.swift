@@ -102,7 +102,9 @@ struct Swiveld: ParsableCommand {
       while true {
         let left = Int(ContinuousClock.now.duration(to: deadline) / .milliseconds(1))
         let signal = try? signals.next(within: max(0, left))
-        if signal != SIGHUP || left <= 0 { _exit(1) }
+        if left <= 0 || signal.map({ $0 != SIGHUP }) ?? false { _exit(1) }
+        // None, or it could not be waited for: not a loop at full speed.
+        if signal == nil { usleep(10_000) }
       }
     }
   }

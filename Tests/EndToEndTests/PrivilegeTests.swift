@@ -71,6 +71,44 @@ extension EndToEnd {
         log: "keeps all capabilities: the configuration says so"),
     ]
 
+    @Test("without a TAP the daemon can't make one, and says which line lets it")
+    func withoutTAP() throws {
+      let tap = #"{"name":"up","tap":{"device":"swivelpriv1"}}"#
+      let listed = Privilege.isDeviceRoots ? "[net-admin, dac-override]" : "[net-admin]"
+      for (security, isMade) in [("{}", false), ("{ capabilities: \(listed) }", true)] {
+        let scratch = try Scratch()
+        chmod(scratch.path, 0o755)
+        let daemon = try Daemon(
+          ports: ["{ name: vm1, vhost-user: { path: \(scratch.file("run/vm1.sock")) } }"],
+          scratch: scratch, control: scratch.file("run/control.sock"),
+          more: "security: \(security)")
+        let kept = try daemon.kernelStatus()["CapPrm"]
+        #expect(kept == (isMade ? Privilege.needed : "0000000000000000"))
+        let answer = try daemon.post(tap)
+        #expect(answer.contains("name net-admin in security.capabilities") == !isMade, "\(answer)")
+        #expect(answer.contains("frames to and from the interface") == isMade, "\(answer)")
+        try daemon.stop()
+      }
+    }
+
+    @Test("a socket of mode client keeps dac-override only where it is not the daemon's to write")
+    func clientSocket() throws {
+      for (mode, kept) in [(0o666, "0000000000000000"), (0o600, "0000000000000002")] {
+        let scratch = try Scratch()
+        chmod(scratch.path, 0o755)
+        let path = scratch.file("qemu.sock")
+        _ = try Command.run(
+          "python3", "-c", "import socket; socket.socket(socket.AF_UNIX).bind('\(path)')")
+        chmod(path, mode_t(mode))
+        let daemon = try Daemon(
+          ports: ["{ name: vm1, vhost-user: { path: \(path), mode: client } }"], scratch: scratch,
+          control: scratch.file("run/control.sock"))
+        #expect(try daemon.kernelStatus()["CapPrm"] == kept)
+        #expect(daemon.wholeLog.contains("keeps dac-override") == (mode == 0o600))
+        try daemon.stop()
+      }
+    }
+
     @Test(
       "the daemon runs with what it needs and no more, and each part can be turned off",
       arguments: cases)

@@ -157,4 +157,23 @@ import Testing
     #expect(event.descriptor.isEventFD)
     #expect(!(try UnixSocket.pair().0.isEventFD))
   }
+
+  @Test("A pause is one also where poll(2) fails, and takes nothing from who else waits")
+  func pause() async throws {
+    let event = try EventFD()
+    #expect(!Poller.pause(milliseconds: 1, unless: event))
+    event.signal()
+    #expect(Poller.pause(milliseconds: 60_000, unless: event) && event.drain() == 1)
+    await #expect(processExitsWith: .success) {
+      let event = try EventFD()
+      var limit = rlimit(rlim_cur: 0, rlim_max: 1024)
+      setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+      let start = ContinuousClock.now
+      guard !Poller.pause(milliseconds: 50, unless: event) else { exit(1) }
+      guard start.duration(to: .now) >= .milliseconds(50) else { exit(2) }
+      event.signal()
+      for _ in 0..<2 where !Poller.pause(milliseconds: 1, unless: event) { exit(3) }
+      guard event.drain() == 1 else { exit(4) }
+    }
+  }
 }

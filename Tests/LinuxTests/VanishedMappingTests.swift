@@ -80,6 +80,70 @@ import Testing
     }
   }
 
+  /// Has the handler think that a SIGBUS has come, as real ones of these kinds take broken hardware.
+  private static func pretend(_ code: Int, at address: UnsafeMutableRawPointer?) {
+    var action = sigaction()
+    sigaction(SIGBUS, nil, &action)
+    var info = siginfo_t()
+    info.si_signo = SIGBUS
+    info.si_code = CInt(code)
+    info._sifields._sigfault.si_addr = address
+    action.__sigaction_handler.sa_sigaction(SIGBUS, &info, nil)
+  }
+
+  /// A mapping of a file that has no page any more, which only a guard that is armed lets one touch.
+  private static func touchVanished() throws {
+    let file = OwnedFD(taking: try SystemError.check(clx_memfd("vanishing", 0), "memfd"))
+    ftruncate(file.raw, 4096)
+    let mapping = try Mapping(sharing: file, offset: 0, length: 4096)
+    ftruncate(file.raw, 0)
+    guard mapping.base.load(as: UInt8.self) == 0, mapping.hasVanished else { exit(9) }
+  }
+
+  @Test("A memory error that nobody has touched (BUS_MCEERR_AO) leaves everything as it is")
+  func errorElsewhere() async {
+    await #expect(processExitsWith: .success) {
+      let file = OwnedFD(taking: try SystemError.check(clx_memfd("sound", 0), "memfd"))
+      ftruncate(file.raw, 4096)
+      let mapping = try Mapping(sharing: file, offset: 0, length: 4096)
+      mapping.base.storeBytes(of: 7, as: UInt8.self)
+      let own = UnsafeMutableRawPointer.allocate(byteCount: 4096, alignment: 4096)
+      for address in [mapping.base, own, nil] { VanishedMappingTests.pretend(5, at: address) }
+      guard !mapping.hasVanished, mapping.base.load(as: UInt8.self) == 7 else { exit(1) }
+      try VanishedMappingTests.touchVanished()
+    }
+  }
+
+  @Test("A memory error that was touched (BUS_MCEERR_AR) costs its mapping; elsewhere the process")
+  func errorTouched() async {
+    await #expect(processExitsWith: .success) {
+      let file = OwnedFD(taking: try SystemError.check(clx_memfd("bad", 0), "memfd"))
+      ftruncate(file.raw, 4096)
+      let mapping = try Mapping(sharing: file, offset: 0, length: 4096)
+      mapping.base.storeBytes(of: 7, as: UInt8.self)
+      VanishedMappingTests.pretend(4, at: mapping.base)
+      guard mapping.hasVanished, mapping.base.load(as: UInt8.self) == 0 else { exit(1) }
+      try VanishedMappingTests.touchVanished()
+    }
+    await #expect(processExitsWith: .signal(SIGBUS)) {
+      _ = Mapping.vanished
+      let own = UnsafeMutableRawPointer.allocate(byteCount: 4096, alignment: 4096)
+      VanishedMappingTests.pretend(4, at: own)
+      // That access comes again; this one is as good.
+      try VanishedMappingTests.touchVanished()
+    }
+  }
+
+  @Test("A SIGBUS that was sent to who ignores it is ignored, and disarms nothing")
+  func ignored() async {
+    await #expect(processExitsWith: .success) {
+      signal(SIGBUS, SIG_IGN)
+      _ = Mapping.vanished
+      for _ in 0..<3 { raise(SIGBUS) }
+      try VanishedMappingTests.touchVanished()
+    }
+  }
+
   @Test("The table of mappings has an end, which is an error, and places are used again")
   func capacity() async {
     await #expect(processExitsWith: .success) {

@@ -32,10 +32,29 @@ extension SwitchTests {
         ("csum_start at the frame's end", 3054, 0), ("the field half outside", 3053, 0),
         ("both at their largest", 65_535, 65_535), ("a sum that wraps 16 bits", 34, 65_534),
         ("csum_start 0", 0, 50), ("csum_start within the Ethernet header", 13, 16),
+        ("csum_start at the IPv4 header", 14, 0), ("in the IPv4 header", 33, 6),
       ].map { (text: String, start: UInt16, offset: UInt16) in
         Nonsense(text: text, mode: .partial) { header, _ in
           header.csumStart = start
           header.csumOffset = offset
+        }
+      }
+      + [
+        ("in the first tag", [0x8100], TestPacket.Network.ipv4(options: 0), 14),
+        ("in the second tag", [0x88A8, 0x8100], .ipv4(options: 0), 18),
+        ("at a tagged IPv4 header", [0x8100], .ipv4(options: 0), 18),
+        ("in an IPv4 header behind two tags", [0x8100, 0x8100], .ipv4(options: 0), 41),
+        ("in IPv4's options", [], .ipv4(options: 8), 34),
+        ("in IPv4's options behind a tag", [0x8100], .ipv4(options: 8), 45),
+        ("in the IPv6 header", [], .ipv6([]), 53),
+        ("in an IPv6 header behind a tag", [0x8100], .ipv6([]), 57),
+      ].map { (text: String, tags: [UInt16], network: TestPacket.Network, start: UInt16) in
+        Nonsense(text: "csum_start \(text)", packet: packet(network), mode: .partial) {
+          header, frame in
+          frame.insert(
+            contentsOf: tags.flatMap { [UInt8($0 >> 8), UInt8($0 & 255), 0, 7] }, at: 12)
+          header.csumStart = start
+          header.csumOffset = 2
         }
       }
       + [

@@ -174,9 +174,6 @@ int clx_path_kind(const char *path);
 int clx_chown(const char *path, int64_t uid, int64_t gid);
 /// A symbolic link is not followed.
 int clx_chmod(const char *path, unsigned mode);
-/// The id of a user or group given by name or number; -ENOENT when there is none.
-int64_t clx_user_id(const char *name);
-int64_t clx_group_id(const char *name);
 /// A connected stream socket, non-blocking, with an abstract name that the kernel chose.
 int clx_unix_connect(const char *path);
 int clx_unix_pair(int fds[2]);

@@ -7,9 +7,12 @@
 
 // ---- Users and groups -------------------------------------------------------------------------------
 
+/// The id of a user or group given by name or number; -ENOENT when there is none. However many members a group has.
+int64_t clx_user_id(const char *name);
+int64_t clx_group_id(const char *name);
 /// The ids of a user given by name or number; a number that no name has is its own group. -ENOENT: none such.
 int clx_user_ids(const char *name, unsigned *uid, unsigned *gid);
-/// The groups that a user is in, the primary one among them; returns their number, or -ERANGE.
+/// The groups that a user given by name or number is in, the primary one among them; returns their number, or -ERANGE.
 int clx_user_groups(const char *name, unsigned gid, unsigned *groups, int capacity);
 /// The supplementary groups of this process; returns their number.
 int clx_own_groups(unsigned *groups, int capacity);

@@ -25,10 +25,9 @@ extension Burst {
     // Segments need a checksum each.
     guard asked.needsChecksum else { return .malformedOffload }
     let start = asked.checksumStart
-    // The addresses decide where a frame goes, so no checksum may be written into them.
-    guard start >= EthernetHeader.size, start &+ Int(asked.checksumOffset) &+ 2 <= length
-    else { return .malformedOffload }
+    guard start &+ Int(asked.checksumOffset) &+ 2 <= length else { return .malformedOffload }
     if asked.type == NetHeader.Segmentation.none {
+      guard start >= endOfNetworkHeader(index) else { return .malformedOffload }
       keep(index, NetHeader(checksumAt: start, offset: asked.checksumOffset), needs: .checksum)
       return nil
     }
@@ -62,6 +61,44 @@ extension Burst {
         checksumAt: start, offset: asked.checksumOffset, type: asked.type,
         headers: headers.length, size: asked.segmentSize), needs: needs)
     return nil
+  }
+
+  /// Offset of the first byte of frame `index` in which a checksum may begin, and then be written: behind addresses, tags
+  /// and type, by which frames are switched, and behind what routes them. That is IP's header with its options; what other
+  /// packets begin with is not known here, and not kept from them.
+  private func endOfNetworkHeader(_ index: Int) -> Int {
+    let header = unsafe headers[index]
+    if header.isTagged { return endOfTaggedHeader(index) }
+    return Burst.endOfNetworkHeader(
+      type: header.type, first: header.firstOfPayload, at: EthernetHeader.size)
+  }
+
+  /// The same behind tags, which are judged in the frame's front, so that they are what is delivered. More than two are
+  /// a packet that begins with a tag.
+  @inline(never)
+  private func endOfTaggedHeader(_ index: Int) -> Int {
+    let most = EthernetHeader.size &+ 2 &* 4
+    let count = deepenFront(of: index, to: most &+ 1)
+    // SAFETY: each offset is below `count`, the bytes of the front.
+    let bytes = unsafe special.start(index, special.fronts[index])
+    var place = EthernetHeader.size
+    while place < count {
+      let type = unsafe UInt16(bytes[place &- 2]) &<< 8 | UInt16(bytes[place &- 1])
+      if type != 0x8100 && type != 0x88A8 || place == most {
+        return unsafe Burst.endOfNetworkHeader(type: type, first: bytes[place], at: place)
+      }
+      place &+= 4
+    }
+    // The frame ends among its tags, and no checksum fits behind them.
+    return .max
+  }
+
+  private static func endOfNetworkHeader(type: UInt16, first: UInt8, at place: Int) -> Int {
+    switch type {
+    case 0x0800: place &+ max(20, Int(first & 15) &* 4)
+    case 0x86DD: place &+ 40
+    default: place
+    }
   }
 
   func keep(_ index: Int, _ header: NetHeader, needs: Offloads) {

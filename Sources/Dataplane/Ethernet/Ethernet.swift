@@ -41,6 +41,10 @@ struct EthernetHeader {
     UInt16(truncatingIfNeeded: UInt64(littleEndian: second) &>> 32).byteSwapped
   }
 
+  /// The first byte behind the type: of an IP packet, its version and the length of its header.
+  @inline(always)
+  var firstOfPayload: UInt8 { UInt8(truncatingIfNeeded: UInt64(littleEndian: second) &>> 48) }
+
   /// Whether an 802.1Q or 802.1ad tag follows the addresses.
   @inline(always)
   var isTagged: Bool {

@@ -12,7 +12,8 @@ public struct RingSetup: Sendable {
   public var used: UInt64
   /// Where to begin: a split ring's next avail entry; of a packed ring the next descriptor and its wrap counter in
   /// bits 0–15. Bits 16–31 repeat them in what `Dataplane.stopQueues` returns, and are ignored here: some front-ends leave them
-  /// 0, and a ring that was stopped has no chain that was taken but not given back.
+  /// 0, and a ring that was stopped has no chain that was taken but not given back. (Of any other base the protocol layer has
+  /// refused to speak.)
   public var base: UInt32
   /// VIRTIO_F_RING_PACKED.
   public var packed: Bool
