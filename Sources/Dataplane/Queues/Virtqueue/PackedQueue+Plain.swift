@@ -18,11 +18,11 @@ extension PackedQueue {
   /// Takes chains of one descriptor that holds header and frame, for as long as they come; returns how many.
   /// Nothing of the frames themselves is looked at.
   @inline(always)
-  mutating func takePlain(_ burst: Burst, from first: Int, to end: Int) -> Int {
+  mutating func takePlain(_ burst: Burst, from first: Int, to end: Int, longest: Int) -> Int {
     var index = first
     while index < end {
       let length = stretch(end &- index)
-      let taken = takeStretch(burst, from: index, length)
+      let taken = takeStretch(burst, from: index, length, longest: longest)
       index &+= taken
       if taken < length || length == 0 { break }
     }
@@ -30,13 +30,15 @@ extension PackedQueue {
   }
 
   @inline(always)
-  private mutating func takeStretch(_ burst: Burst, from first: Int, _ count: Int) -> Int {
+  private mutating func takeStretch(
+    _ burst: Burst, from first: Int, _ count: Int, longest: Int
+  ) -> Int {
     let addresses = unsafe burst.addresses + first
     let lengths = unsafe burst.lengths + first
     let ring = ring
     let batches = batches
     let least = headerSize &+ UInt32(EthernetHeader.held)
-    let range = UInt32(Burst.maximumLength &- EthernetHeader.held)
+    let range = UInt32(truncatingIfNeeded: longest &- EthernetHeader.held)
     let back = UInt(headerSize)
     let (start, wanted, usedBits) = (next.index, next.availBits, next.usedBits)
     // The first of the burst is held back.
@@ -45,7 +47,7 @@ extension PackedQueue {
     var last: UInt64 = 0
     var run = 0
     if burst.vectors {
-      let most = headerSize &+ UInt32(Burst.maximumLength)
+      let most = headerSize &+ UInt32(truncatingIfNeeded: longest)
       var vector = unsafe ring.vector(next, count, hold: isFirst, batch: batches)
       // SAFETY: the descriptors are inside the ring, `count` frames in the burst, and the region as it was proved.
       run = unsafe withUnsafePointer(to: lookup.vector) { region in

@@ -30,7 +30,9 @@ protocol Virtqueue {
 
   /// Takes frames that lie in one descriptor each with their virtio-net header, for as long as such come, as frames
   /// `first ..< end` of the burst; returns how many.
-  mutating func takePlain(_ burst: Burst, from first: Int, to end: Int) -> Int
+  ///
+  /// - Parameter longest: bytes of the longest frame that is taken.
+  mutating func takePlain(_ burst: Burst, from first: Int, to end: Int, longest: Int) -> Int
 
   /// Delivers frames in one piece into buffers of one descriptor, for as long as both come; returns how many,
   /// and their bytes.
