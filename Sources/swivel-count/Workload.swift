@@ -8,6 +8,9 @@ struct Workload {
     case chain
     /// As `chain`, in an indirect table.
     case indirect
+    /// The header in one, the frame's own headers in the next, the rest in a third: as Linux sends what a program has
+    /// written to a TCP socket.
+    case parts
   }
 
   /// What the frames, of TCP over IPv4, ask for, and what becomes of it.
@@ -68,6 +71,10 @@ struct Workload {
     },
     Workload("split-chain") { $0.layout = .chain },
     Workload("split-indirect") { $0.layout = .indirect },
+    Workload("split-parts") {
+      $0.layout = .parts
+      $0.length = 1514
+    },
     Workload("split-64-KiB") {
       $0.length = 1 << 16
       // As many as are taken in a turn.

@@ -94,8 +94,7 @@ extension PackedQueue {
     return run
   }
 
-  /// Delivers frames in one piece into buffers of one descriptor, for as long as both come; returns how many,
-  /// and their bytes.
+  /// Delivers frames into buffers of one descriptor each, for as long as such come; returns how many, and their bytes.
   @inline(always)
   mutating func placePlain(
     _ burst: Burst, _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32
@@ -103,21 +102,25 @@ extension PackedQueue {
     let ready = available(count)
     var bytes = 0
     var run = 0
+    var plain = 0
     while run < ready {
       let length = stretch(ready &- run)
+      var vectored = 0
       let placed = unsafe placeStretch(
-        burst, order + run, burst.buffers + run, length, limit: limit, &bytes)
+        burst, order + run, burst.buffers + run, length, limit: limit, &bytes, &vectored)
+      if plain == run { plain &+= vectored }
       run &+= placed
       if placed < length || length == 0 { break }
     }
-    unsafe burst.copy(order, run, headerSize: headerSize)
+    unsafe burst.copy(order, run, plain: plain, headerSize: headerSize)
     return (run, bytes)
   }
 
+  /// - Parameter vectored: how many of them vector code has placed: they lie in one piece.
   @inline(always)
   private mutating func placeStretch(
     _ burst: Burst, _ order: UnsafeMutablePointer<UInt16>, _ buffers: UnsafeMutablePointer<UInt>,
-    _ count: Int, limit: UInt32, _ bytes: inout Int
+    _ count: Int, limit: UInt32, _ bytes: inout Int, _ vectored: inout Int
   ) -> Int {
     let addresses = unsafe burst.addresses
     let lengths = unsafe burst.lengths
@@ -143,12 +146,13 @@ extension PackedQueue {
         heldIndex = start
         held = unsafe vector.first
       }
+      vectored = run
       for index in natural..<(natural &+ run) { bytes &+= Int(unsafe lengths[index]) }
     }
     while run < count {
       let index = Int(unsafe order[run])
       let length = unsafe lengths[index]
-      if unsafe length > limit || addresses[index] == 0 { break }
+      if length > limit { break }
       let rest = ring.rest(start &+ run)
       // Available, writable, and alone.
       if rest & PackedRing.kindMask != wanted { break }

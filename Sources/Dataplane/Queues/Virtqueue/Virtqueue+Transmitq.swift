@@ -16,11 +16,18 @@ extension Virtqueue {
       gathered.frames &+= takePlain(
         burst, from: gathered.frames, to: count, longest: Burst.share)
       if gathered.frames == count || available(1) == 0 { break }
+      // Bounds the work of one burst: a few chains of a thousand pieces end it, and as many that are no good.
+      if pieces > Burst.pieceCapacity &- Burst.maximumPieces { break }
+      let short = takeShort(burst, from: gathered.frames, to: count, pieces: &pieces)
+      if short > 0 {
+        let all = Burst.FrameSet.max &>> UInt64(Burst.size &- short)
+        gathered.judged |= all &<< UInt64(gathered.frames)
+        gathered.frames &+= short
+        continue
+      }
       if takeLong(burst, at: gathered.frames) {
         gathered.frames &+= 1
       } else {
-        // Bounds the work of one burst: a few chains of a thousand pieces end it, and as many that are no good.
-        if pieces > Burst.pieceCapacity &- Burst.maximumPieces { break }
         if descriptors > Burst.pieceCapacity { break }
         if !takeAny(burst, &gathered, pieces: &pieces, descriptors: &descriptors) { break }
         if gathered.dropped &>> UInt64(gathered.frames &- 1) & 1 != 0 { continue }
