@@ -47,7 +47,7 @@ final class Guest {
     receiveq.publish()
 
     let transmit = try Guest.buffer(memory, Guest.ringSize * stride)
-    let step = workload.layout == .chain ? 2 : 1
+    let step = workload.layout == .chain ? 2 : workload.layout == .parts ? 4 : 1
     for (index, head) in Swift.stride(from: 0, to: Guest.ringSize, by: step).enumerated() {
       let flow = index % workload.addresses
       let udp =
@@ -61,12 +61,17 @@ final class Guest {
       let (header, packet) = Guest.packet(number, flow, workload) ?? (NetHeader(), bytes)
       transmit.write(header.bytes() + packet, at: head * stride)
       let buffer = transmit.slice(head * stride, frame)
-      let pieces =
-        workload.layout == .single
-        ? [buffer]
-        : [
+      var pieces = [buffer]
+      if workload.layout != .single {
+        pieces = [
           buffer.slice(0, Guest.headerLength), buffer.slice(Guest.headerLength, workload.length),
         ]
+      }
+      if workload.layout == .parts {
+        let (headers, frame) = (66, pieces[1])
+        pieces[1] = frame.slice(0, headers)
+        pieces.append(frame.slice(headers, workload.length - headers))
+      }
       transmitq.prime(
         UInt16(head), pieces.map(\.piece), indirect: workload.layout == .indirect)
       idle.append(UInt16(head))

@@ -8,6 +8,9 @@ struct Workload {
     case chain
     /// As `chain`, in an indirect table.
     case indirect
+    /// The header in one, the frame's own headers in the next, the rest in a third: as Linux sends what a program has
+    /// written to a TCP socket.
+    case parts
   }
 
   /// What the frames, of TCP over IPv4, ask for, and what becomes of it.
@@ -68,10 +71,15 @@ struct Workload {
     },
     Workload("split-chain") { $0.layout = .chain },
     Workload("split-indirect") { $0.layout = .indirect },
+    Workload("split-parts") {
+      $0.layout = .parts
+      $0.length = 1514
+    },
     Workload("split-64-KiB") {
       $0.length = 1 << 16
-      $0.burst = 4
-      $0.rounds = 100
+      // As many as are taken in a turn.
+      $0.burst = 2
+      $0.rounds = 200
     },
     Workload("split-checksum") { $0.request = .checksum },
     Workload("split-checksum-completed") {
@@ -81,7 +89,8 @@ struct Workload {
     Workload("split-4-segments") {
       $0.request = .segments
       $0.length = 54 + 4 * 1448
-      $0.burst = 32
+      $0.burst = 16
+      $0.rounds = 160
     },
     Workload("split-bursts-of-1") {
       $0.burst = 1
@@ -116,8 +125,9 @@ struct Workload {
     Workload("packed-64-KiB") {
       $0.packed = true
       $0.length = 1 << 16
-      $0.burst = 4
-      $0.rounds = 100
+      // As many as are taken in a turn.
+      $0.burst = 2
+      $0.rounds = 200
     },
     Workload("packed-bursts-of-1") {
       $0.packed = true

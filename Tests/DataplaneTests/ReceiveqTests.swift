@@ -248,6 +248,30 @@ import Testing
     #expect(memory.read(places[0], 4) == [0xAA, 0xAA, 0xAA, 0xAA])
   }
 
+  @Test("HG-06 buffers of thousands of descriptors cost a burst so much, and their guest frames")
+  func manyDescriptors() throws {
+    let memory = try RingMemory(size: 64)
+    let bench = try Bench()
+    var queue = try bench.queue(memory)
+    let table = memory.allocate(16 * 3000, alignment: 16)
+    for index in 0..<3000 {
+      memory.describe(
+        index, address: memory.address(600_000), length: index == 2999 ? 200 : 0,
+        flags: index == 2999 ? 2 : 3, next: UInt16(index + 1), table: table)
+    }
+    for index in 0..<8 {
+      memory.describe(index, address: memory.address(table), length: 16 * 3000, flags: 4)
+      memory.offer(UInt16(index))
+      bench.hold(frame(length: 80), at: index)
+    }
+    #expect(bench.deliver(&queue, count: 8).frames == 3)
+    #expect(bench.counters.sample.drops == [.malformedReceiveBuffer: 5])
+    // Those are there for the next burst.
+    #expect(bench.deliver(&queue, count: 5).frames == 3)
+    queue.publish()
+    #expect(memory.usedIndex == 6 && memory.usedEntry(5) == (5, 92))
+  }
+
   @Test("HG-10, HG-11 a broken receiveq drops by name")
   func broken() throws {
     let memory = try RingMemory(size: 16)

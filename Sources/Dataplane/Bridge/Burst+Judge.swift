@@ -39,7 +39,8 @@ extension Burst {
       let (judged, asked) = loadPlain(gathered.frames, headerSize: headerSize)
       if !NetHeader.asks(asked) { return judged }
     } else {
-      loadRest(gathered, headerSize: headerSize)
+      let (judged, asked) = loadRest(gathered, headerSize: headerSize)
+      if gathered.dropped == 0, !NetHeader.asks(asked) { return judged }
     }
     return judgeEach(&gathered, headerSize: headerSize, allowed: allowed, counters)
   }
@@ -72,14 +73,33 @@ extension Burst {
     return (Judged(bytes: Int(bytes), isOneFlow: difference == 0), asked)
   }
 
+  /// The same of a burst of which some frames are judged or dropped already; what it returns means something if none is
+  /// dropped.
   @inline(never)
-  private func loadRest(_ gathered: Gathered, headerSize: UInt32) {
-    for index in 0..<gathered.frames
-    where (gathered.judged | gathered.dropped) & 1 &<< UInt64(index) == 0 {
+  private func loadRest(
+    _ gathered: Gathered, headerSize: UInt32
+  ) -> (judged: Judged, asked: UInt64) {
+    var left = ~(gathered.judged | gathered.dropped)
+    if gathered.frames < Burst.size { left &= 1 &<< UInt64(gathered.frames) &- 1 }
+    while left != 0 {
+      let index = left.trailingZeroBitCount
+      left &= left &- 1
       let address = unsafe addresses[index]
       unsafe headers[index] = load(address)
       unsafe netHeaders[index] = loadNet(address &- UInt(headerSize))
     }
+    let flow = unsafe headers[0]
+    var difference: UInt64 = 0
+    var asked: UInt64 = 0
+    var bytes: UInt64 = 0
+    var index = 0
+    while index < gathered.frames {
+      difference |= unsafe headers[index].difference(from: flow)
+      asked |= unsafe netHeaders[index]
+      bytes &+= UInt64(unsafe lengths[index])
+      index &+= 1
+    }
+    return (Judged(bytes: Int(bytes), isOneFlow: difference == 0), asked)
   }
 
   @inline(never)

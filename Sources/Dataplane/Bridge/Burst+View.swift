@@ -1,3 +1,5 @@
+internal import CLinux
+
 /// Frames in pieces, as descriptor chains of any layout bring them.
 ///
 /// SAFETY: `index` is below the burst's size; the pieces are what a queue has put into the table.
@@ -37,5 +39,34 @@ extension Burst {
     let second = cursor.word()
     unsafe headers[index] = EthernetHeader(first: first.littleEndian, second: second.littleEndian)
     return nil
+  }
+
+  // ---- Short chains ----
+
+  /// Asks for the lines that `loadHeaders` will look at.
+  ///
+  /// - Parameter pieces: the header, and the first piece of the frame.
+  @inline(always)
+  func prefetchHeaders(_ pieces: UnsafeMutablePointer<Piece>) {
+    // SAFETY: no piece is at 0.
+    unsafe clx_prefetch_read(UnsafeRawPointer(bitPattern: pieces[0].base).unsafelyUnwrapped)
+    unsafe clx_prefetch_read(UnsafeRawPointer(bitPattern: pieces[1].base).unsafelyUnwrapped)
+  }
+
+  /// Loads, once, the headers of frames that were short chains: the virtio-net header is the piece before the frame's
+  /// first.
+  @inline(never)
+  func loadHeaders(from first: Int, to end: Int) {
+    for index in first..<end {
+      let place = unsafe pieces + Int(extents[index].first)
+      // SAFETY: a virtio-net header has ten bytes at least, and the frame's first piece 16.
+      let net = unsafe UnsafeRawPointer(bitPattern: (place - 1).pointee.base).unsafelyUnwrapped
+      let data = unsafe UnsafeRawPointer(bitPattern: place.pointee.base).unsafelyUnwrapped
+      unsafe netHeaders[index] = UInt64(littleEndian: unsafe clx_fetch64(net))
+      unsafe special.checksumOffsets[index] = UInt16(
+        littleEndian: unsafe clx_fetch16(net + NetHeader.checksumOffsetPlace))
+      unsafe headers[index] = unsafe EthernetHeader(
+        first: clx_fetch64(data), second: clx_fetch64(data + 8))
+    }
   }
 }

@@ -13,6 +13,11 @@ internal import CVector
   /// Most frames of a burst. DPDK and VPP use 32 and 256; from 16 to 256 they measure alike. No more than
   /// the bits of a `FrameSet`.
   static let size = 64
+  /// Bytes of a frame that count as one frame of a burst; a longer one counts once more for each further so many that it
+  /// has begun (`surplus`). So a burst brings at most `size` × `share` bytes, 128 KiB, and one frame: what a source's
+  /// neighbours wait for is a copy of that, whatever it sends. Frames of an MTU of 1500, or up to 2 KiB, are never fewer
+  /// than `size`, and only longer ones are counted, which lie out of the way of the short loops.
+  static let share = 2048
   /// Bytes of the longest frame: 64 KiB behind an Ethernet header, as a segmented frame may be.
   static let maximumLength = 65_550
   /// Pieces one chain may have. IOV_MAX is 1024, and a TAP needs two more for the headers.
@@ -21,6 +26,10 @@ internal import CVector
   static let maximumDescriptors = 1024
   /// Pieces the table has room for: a burst of ordinary frames, or one frame of very many pieces.
   static let pieceCapacity = 4096
+  /// Descriptors of a receiver's buffers that are looked at for one burst, beside those of frames that lie in one. With
+  /// many a receiver would have the worker spend milliseconds on its frames: each may have up to twice `targetCapacity`.
+  /// More than twice what Linux posts for a burst without mergeable buffers, 19 for each frame and segment, takes.
+  static let deliveryDescriptors = 8192
   /// Where the payload of the segment being made lies behind them, and how many pieces it may have.
   static let sparePieces = pieceCapacity
   static let spareCapacity = maximumPieces + 4
@@ -29,9 +38,9 @@ internal import CVector
   /// Segments one frame may be cut into. With the least that IPv4 hosts must take, 536 bytes, the longest frame has
   /// 123; a frame that asks for thousands would keep a worker for milliseconds.
   static let maximumSegmentsOfFrame = 512
-  /// Segments that the frames of one burst may be cut into, for all their receivers together: more than a burst of
+  /// Segments that the frames of one burst may be cut into, for all their receivers together: five times what a burst of
   /// the longest frames has with an MTU of 1,000.
-  static let maximumSegmentsOfBurst = 4096
+  static let maximumSegmentsOfBurst = 1024
   /// Pieces of a receiver's buffers, filled and emptied frame by frame.
   static let targetCapacity = 2 * maximumPieces
 
@@ -74,6 +83,10 @@ internal import CVector
   /// The chains set aside for one frame.
   let chains: UnsafeMutablePointer<TakenChain>
   static let chainCapacity = 1024
+
+  /// For how many frames of a burst one of so many bytes, 1 or more, counts beside itself.
+  @inline(always)
+  static func surplus(_ length: UInt32) -> Int { Int((length &- 1) / UInt32(share)) }
 
   /// Values of `destinations` that lead to no port: in their low half no port has its number.
   enum Destination {

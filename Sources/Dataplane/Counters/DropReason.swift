@@ -42,7 +42,8 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
   case noReceiveBuffer
   /// The posted buffer is too small, and buffers may not be merged.
   case receiveBufferTooSmall
-  /// The posted buffer breaks the rules of a descriptor chain; it went back to the guest empty.
+  /// The posted buffer breaks the rules of a descriptor chain; it went back to the guest empty. Or those for the frames
+  /// of one burst have so many descriptors that no more are looked at.
   case malformedReceiveBuffer
   /// The posted buffer's address is not in the IOTLB; the front-end has been asked for it.
   case addressNotTranslated

@@ -138,7 +138,12 @@ struct Piece {
 
   @inline(always)
   init(_ base: UnsafeMutableRawPointer, _ length: UInt32) {
-    self.base = UInt(bitPattern: base)
+    self.init(UInt(bitPattern: base), length)
+  }
+
+  @inline(always)
+  init(_ base: UInt, _ length: UInt32) {
+    self.base = base
     self.length = length
   }
 }

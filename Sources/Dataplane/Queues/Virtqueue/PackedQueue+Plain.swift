@@ -18,11 +18,11 @@ extension PackedQueue {
   /// Takes chains of one descriptor that holds header and frame, for as long as they come; returns how many.
   /// Nothing of the frames themselves is looked at.
   @inline(always)
-  mutating func takePlain(_ burst: Burst, from first: Int, to end: Int) -> Int {
+  mutating func takePlain(_ burst: Burst, from first: Int, to end: Int, longest: Int) -> Int {
     var index = first
     while index < end {
       let length = stretch(end &- index)
-      let taken = takeStretch(burst, from: index, length)
+      let taken = takeStretch(burst, from: index, length, longest: longest)
       index &+= taken
       if taken < length || length == 0 { break }
     }
@@ -30,13 +30,15 @@ extension PackedQueue {
   }
 
   @inline(always)
-  private mutating func takeStretch(_ burst: Burst, from first: Int, _ count: Int) -> Int {
+  private mutating func takeStretch(
+    _ burst: Burst, from first: Int, _ count: Int, longest: Int
+  ) -> Int {
     let addresses = unsafe burst.addresses + first
     let lengths = unsafe burst.lengths + first
     let ring = ring
     let batches = batches
     let least = headerSize &+ UInt32(EthernetHeader.held)
-    let range = UInt32(Burst.maximumLength &- EthernetHeader.held)
+    let range = UInt32(truncatingIfNeeded: longest &- EthernetHeader.held)
     let back = UInt(headerSize)
     let (start, wanted, usedBits) = (next.index, next.availBits, next.usedBits)
     // The first of the burst is held back.
@@ -45,7 +47,7 @@ extension PackedQueue {
     var last: UInt64 = 0
     var run = 0
     if burst.vectors {
-      let most = headerSize &+ UInt32(Burst.maximumLength)
+      let most = headerSize &+ UInt32(truncatingIfNeeded: longest)
       var vector = unsafe ring.vector(next, count, hold: isFirst, batch: batches)
       // SAFETY: the descriptors are inside the ring, `count` frames in the burst, and the region as it was proved.
       run = unsafe withUnsafePointer(to: lookup.vector) { region in
@@ -92,8 +94,7 @@ extension PackedQueue {
     return run
   }
 
-  /// Delivers frames in one piece into buffers of one descriptor, for as long as both come; returns how many,
-  /// and their bytes.
+  /// Delivers frames into buffers of one descriptor each, for as long as such come; returns how many, and their bytes.
   @inline(always)
   mutating func placePlain(
     _ burst: Burst, _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32
@@ -101,21 +102,25 @@ extension PackedQueue {
     let ready = available(count)
     var bytes = 0
     var run = 0
+    var plain = 0
     while run < ready {
       let length = stretch(ready &- run)
+      var vectored = 0
       let placed = unsafe placeStretch(
-        burst, order + run, burst.buffers + run, length, limit: limit, &bytes)
+        burst, order + run, burst.buffers + run, length, limit: limit, &bytes, &vectored)
+      if plain == run { plain &+= vectored }
       run &+= placed
       if placed < length || length == 0 { break }
     }
-    unsafe burst.copy(order, run, headerSize: headerSize)
+    unsafe burst.copy(order, run, plain: plain, headerSize: headerSize)
     return (run, bytes)
   }
 
+  /// - Parameter vectored: how many of them vector code has placed: they lie in one piece.
   @inline(always)
   private mutating func placeStretch(
     _ burst: Burst, _ order: UnsafeMutablePointer<UInt16>, _ buffers: UnsafeMutablePointer<UInt>,
-    _ count: Int, limit: UInt32, _ bytes: inout Int
+    _ count: Int, limit: UInt32, _ bytes: inout Int, _ vectored: inout Int
   ) -> Int {
     let addresses = unsafe burst.addresses
     let lengths = unsafe burst.lengths
@@ -141,12 +146,13 @@ extension PackedQueue {
         heldIndex = start
         held = unsafe vector.first
       }
+      vectored = run
       for index in natural..<(natural &+ run) { bytes &+= Int(unsafe lengths[index]) }
     }
     while run < count {
       let index = Int(unsafe order[run])
       let length = unsafe lengths[index]
-      if unsafe length > limit || addresses[index] == 0 { break }
+      if length > limit { break }
       let rest = ring.rest(start &+ run)
       // Available, writable, and alone.
       if rest & PackedRing.kindMask != wanted { break }

@@ -57,6 +57,7 @@ internal import Synchronization
   // ---- Used ----
 
   /// Takes a chain of `span` descriptors, which begins at the next, and gives it back.
+  @inline(always)
   mutating func use(_ id: UInt16, span: UInt16, written: UInt32) {
     let bits = UInt64(id) &<< 32 | next.usedBits
     if heldIndex < 0 {

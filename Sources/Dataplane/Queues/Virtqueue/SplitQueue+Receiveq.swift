@@ -4,8 +4,7 @@ internal import CVector
 ///
 /// SAFETY: a buffer's address is what the memory's table has proved to be mapped for header and frame.
 extension SplitQueue {
-  /// Delivers frames in one piece into buffers of one descriptor, for as long as both come; returns how many,
-  /// and their bytes.
+  /// Delivers frames into buffers of one descriptor each, for as long as such come; returns how many, and their bytes.
   @inline(always)
   mutating func placePlain(
     _ burst: Burst, _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32
@@ -19,6 +18,7 @@ extension SplitQueue {
     var lookup = memory.lookup(hint: region)
     var bytes = 0
     var run = 0
+    var plain = 0
     let natural = Int(unsafe order[0])
     if burst.vectors, ready > 0, unsafe Int(order[ready &- 1]) &- natural == ready &- 1 {
       // The frames follow each other in the burst too.
@@ -32,12 +32,13 @@ extension SplitQueue {
               addresses + natural, lengths + natural, buffers)
           }
         })
+      plain = run
       for index in natural..<(natural &+ run) { bytes &+= Int(unsafe lengths[index]) }
     }
     while run < ready {
       let index = Int(unsafe order[run])
       let length = unsafe lengths[index]
-      if unsafe length > limit || addresses[index] == 0 { break }
+      if length > limit { break }
       let step = UInt16(truncatingIfNeeded: run)
       let head = ring.availEntry(nextAvail &+ step)
       if head >= ring.size { break }
@@ -61,7 +62,7 @@ extension SplitQueue {
     nextAvail &+= UInt16(truncatingIfNeeded: run)
     nextUsed &+= UInt16(truncatingIfNeeded: run)
 
-    unsafe burst.copy(order, run, headerSize: headerSize)
+    unsafe burst.copy(order, run, plain: plain, headerSize: headerSize)
     return (run, bytes)
   }
 }

@@ -9,16 +9,16 @@ extension SplitQueue {
   /// Takes chains of one descriptor that holds header and frame, for as long as they come; returns how many.
   /// Nothing of the frames themselves is looked at.
   @inline(always)
-  mutating func takePlain(_ burst: Burst, from first: Int, to end: Int) -> Int {
+  mutating func takePlain(_ burst: Burst, from first: Int, to end: Int, longest: Int) -> Int {
     let addresses = unsafe burst.addresses
     let lengths = unsafe burst.lengths
     let ring = ring
     let least = headerSize &+ UInt32(EthernetHeader.held)
-    let range = UInt32(Burst.maximumLength &- EthernetHeader.held)
+    let range = UInt32(truncatingIfNeeded: longest &- EthernetHeader.held)
     var lookup = memory.lookup(hint: region)
     var index = first
     if burst.vectors {
-      let most = headerSize &+ UInt32(Burst.maximumLength)
+      let most = headerSize &+ UInt32(truncatingIfNeeded: longest)
       // SAFETY: `end` is at most the burst's size, and the ring's parts and the region are as they were proved.
       index &+= Int(
         unsafe withUnsafePointer(to: vector) { ring in

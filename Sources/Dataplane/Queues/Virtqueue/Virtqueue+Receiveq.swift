@@ -13,17 +13,19 @@ extension Virtqueue {
   mutating func deliver(
     _ burst: Burst, _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32
   ) -> Delivered {
+    var looks = Burst.deliveryDescriptors
     if burst.special.marked != 0 {
-      return unsafe deliverOffloaded(burst, order, count, limit: limit)
+      return unsafe deliverOffloaded(burst, order, count, limit: limit, &looks)
     }
-    return unsafe deliver(burst, order, count, limit: limit, offloaded: false)
+    return unsafe deliver(burst, order, count, limit: limit, offloaded: false, &looks)
   }
 
   /// Of frames that ask for something, those that the receiver can't take whole are cut into segments; the
   /// others go the common way and are mended there.
   @inline(never)
   private mutating func deliverOffloaded(
-    _ burst: Burst, _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32
+    _ burst: Burst, _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32,
+    _ looks: inout Int
   ) -> Delivered {
     var delivered = Delivered()
     var first = 0
@@ -34,10 +36,10 @@ extension Virtqueue {
       }
       if end > first {
         delivered += unsafe deliver(
-          burst, order + first, end &- first, limit: limit, offloaded: true)
+          burst, order + first, end &- first, limit: limit, offloaded: true, &looks)
       }
       if end < count {
-        delivered += unsafe deliverSegments(burst, Int(order[end]), limit: limit)
+        delivered += unsafe deliverSegments(burst, Int(order[end]), limit: limit, &looks)
         end &+= 1
       }
       first = end
@@ -47,7 +49,7 @@ extension Virtqueue {
 
   @inline(never)
   private mutating func deliverSegments(
-    _ burst: Burst, _ index: Int, limit: UInt32
+    _ burst: Burst, _ index: Int, limit: UInt32, _ looks: inout Int
   ) -> Delivered {
     var delivered = Delivered()
     if burst.exceeds(limit, index) {
@@ -64,9 +66,9 @@ extension Virtqueue {
     }
     delivered.extra = segments.count &- 1
     while segments.next() {
-      if let reason = placeAny(Burst.size, burst, limit: limit) {
+      if let reason = placeAny(Burst.size, burst, limit: limit, &looks) {
         counters.drop(reason)
-        if reason == .noReceiveBuffer {
+        if reason == .noReceiveBuffer || looks <= 0 {
           counters.drop(reason, segments.left)
           break
         }
@@ -81,7 +83,7 @@ extension Virtqueue {
   @inline(always)
   private mutating func deliver(
     _ burst: Burst, _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32,
-    offloaded: Bool
+    offloaded: Bool, _ looks: inout Int
   ) -> Delivered {
     var delivered = Delivered()
     var done = 0
@@ -96,7 +98,7 @@ extension Virtqueue {
       if done == count { break }
       let index = Int(unsafe order[done])
       done &+= 1
-      if let reason = placeAny(index, burst, limit: limit) {
+      if let reason = placeAny(index, burst, limit: limit, &looks) {
         counters.drop(reason)
         // With no buffer for this one there is none for those behind it.
         if reason == .noReceiveBuffer, available(1) == 0 {
@@ -112,8 +114,13 @@ extension Virtqueue {
   }
 
   /// Copies one frame into buffers of any layout, as many as it needs, or says why it can't.
+  ///
+  /// - Parameter looks: descriptors that may still be looked at for the burst; below 1 there is no look.
   @inline(never)
-  private mutating func placeAny(_ index: Int, _ burst: Burst, limit: UInt32) -> DropReason? {
+  private mutating func placeAny(
+    _ index: Int, _ burst: Burst, limit: UInt32, _ looks: inout Int
+  ) -> DropReason? {
+    if looks <= 0 { return .malformedReceiveBuffer }
     let length = unsafe burst.lengths[index]
     if burst.exceeds(limit, index) { return .exceedsMTU }
     let needed = UInt64(headerSize &+ length)
@@ -122,11 +129,12 @@ extension Virtqueue {
     var span = 0
     var pieces = 0
     var budget = 2 * Burst.targetCapacity
+    defer { looks &-= 2 * Burst.targetCapacity &- budget }
     while room < needed {
       // Without merging a frame has one buffer only; it is kept for a frame that fits (5.1.9.3.2).
       if chains > 0, !mergeable { return .receiveBufferTooSmall }
       if chains == Burst.chainCapacity { return .receiveBufferTooSmall }
-      if pieces < Burst.targetCapacity, let buffer = plainBuffer(ahead: span),
+      if pieces < Burst.targetCapacity, budget > 0, let buffer = plainBuffer(ahead: span),
         buffer.piece.length >= (chains == 0 ? headerSize : 1)
       {
         let length = buffer.piece.length
@@ -136,6 +144,7 @@ extension Virtqueue {
         chains &+= 1
         span &+= 1
         room &+= UInt64(length)
+        budget &-= 1
         continue
       }
       guard

@@ -8,7 +8,8 @@ internal import Synchronization
 ///
 /// Here live the rings in guests' memory. `SplitRing` and `PackedRing` alone know where their words lie; `SplitQueue`
 /// and `PackedQueue` take and return descriptor chains. Most chains are one descriptor, and are gone through in a short
-/// loop of each layout's own; every other is walked out of line (`ChainPieces`), by one bounded algorithm. The guest may
+/// loop of each layout's own; those of a few, as Linux sends, in another (`ShortChain`); every other is walked out of line
+/// (`ChainPieces`), by one bounded algorithm. The guest may
 /// write any of these words at any moment. So each is loaded once, judged, and then used; a broken rule costs its chain
 /// (a named drop) or, where the ring itself can't be trusted any more, its ring (`QueueFault`), and never anybody else.
 /// A ring is checked and translated once, when it starts (`RingStart`); addresses behind an IOMMU may have to be waited
@@ -30,10 +31,19 @@ protocol Virtqueue {
 
   /// Takes frames that lie in one descriptor each with their virtio-net header, for as long as such come, as frames
   /// `first ..< end` of the burst; returns how many.
-  mutating func takePlain(_ burst: Burst, from first: Int, to end: Int) -> Int
+  ///
+  /// - Parameter longest: bytes of the longest frame that is taken.
+  mutating func takePlain(_ burst: Burst, from first: Int, to end: Int, longest: Int) -> Int
 
-  /// Delivers frames in one piece into buffers of one descriptor, for as long as both come; returns how many,
-  /// and their bytes.
+  /// Takes short chains (`ShortChain`) as frames `first ..< end` of the burst, for as long as such come, and loads their
+  /// headers; returns how many.
+  ///
+  /// - Parameter used: pieces of the burst's table so far; there is room for those of the frames.
+  mutating func takeShort(
+    _ burst: Burst, from first: Int, to end: Int, pieces used: inout Int
+  ) -> Int
+
+  /// Delivers frames into buffers of one descriptor each, for as long as such come; returns how many, and their bytes.
   mutating func placePlain(
     _ burst: Burst, _ order: UnsafeMutablePointer<UInt16>, _ count: Int, limit: UInt32
   ) -> (frames: Int, bytes: Int)
