@@ -11,6 +11,8 @@ final class PortStatus: Sendable {
     /// Worker that polls it; meaningless for a receiveq.
     var worker: Int
     var fault: QueueFault?
+    /// Interrupting its driver takes too long for a worker.
+    var isSlow = false
     /// Grows with every start of a ring of this port: tells one run of a ring from the next.
     var run: Int
     /// Where the front-end wants to hear of a fault.
@@ -84,6 +86,8 @@ enum SessionFault: String {
   case ringNotStarted = "ring_not_started"
   /// Another front-end on the same socket.
   case secondFrontEnd = "second_front_end"
+  /// Interrupting a driver takes so long that no worker does it.
+  case slowInterrupts = "slow_interrupts"
 
   init(_ kind: ProtocolError.Kind) {
     switch kind {

@@ -221,7 +221,24 @@ final class VhostPort: SwitchPort {
         ring.flatMap { $0.fault == nil ? (index: index, run: $0.run) : nil }
       }
     }
-    for (index, run) in sound { inspect(index, run: run) }
+    for (index, run) in sound {
+      inspect(index, run: run)
+      inspectInterrupts(index)
+    }
+  }
+
+  /// Tells of a ring whose driver workers do not interrupt any more. Once, until they do again.
+  private func inspectInterrupts(_ index: Int) {
+    let isSlow = parent.dataplane.isInterruptedSlowly(port: number, queue: index)
+    let isNew = status.change { status in
+      defer { status.rings[index]?.isSlow = isSlow }
+      return isSlow && status.rings[index]?.isSlow == false
+    }
+    if isNew {
+      report(
+        "ring \(index): its front-end has made interrupting the driver slow; no worker does it any more",
+        as: SessionFault.slowInterrupts.rawValue)
+    }
   }
 
   /// Tells of a ring that has broken: its front-end, the log, and whoever asks. Once.

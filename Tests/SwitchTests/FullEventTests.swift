@@ -53,6 +53,45 @@ extension SwitchTests {
       bench.expectBalance()
     }
 
+    @Test(
+      "Call eventfds that thousands watch: no worker goes over them, the port is named, and its driver hears all the same",
+      arguments: [1, 2])
+    func watched(workers: Int) throws {
+      let bench = try Bench(workers: workers)
+      var options = GuestPort.Options()
+      options.features.remove(.eventIdx)
+      let guests = try bench.guests(4, options)
+      let traffic = try SteadyTraffic([guests[2], guests[3]])
+      try guests[0].announce(.station(8))
+      let receiveq = guests[0].pairs[0].receiveq
+      var watchers: EventWatchers? = try EventWatchers(
+        of: receiveq.callEvent.descriptor, copies: 60, sets: 60)
+      #expect(watchers?.count == 3600)
+      func faults() throws -> UInt64 { try bench.port("g0").faults["slow_interrupts"] ?? 0 }
+      func interrupt(_ sequence: UInt64) throws {
+        _ = receiveq.enableInterrupts()
+        receiveq.callEvent.drain()
+        try guests[1].deliver(
+          TestFrame.make(to: .station(8), from: .station(9), sequence: sequence))
+        #expect(try Poller.wait([(receiveq.callEvent.descriptor.raw, .read)], milliseconds: 60_000)[0])
+        #expect(guests[0].collect().count == 1)
+      }
+      for sequence in 0..<20 as Range<UInt64> { try interrupt(sequence) }
+      #expect(eventually { (try? faults()) == 1 })
+      // An interrupt that is slow is one all the same.
+      for sequence in 20..<40 as Range<UInt64> { try interrupt(sequence) }
+      #expect(traffic.advance(by: UInt64(Upheaval.share(of: 2000))))
+      watchers = nil
+      _ = watchers
+      for sequence in 40..<60 as Range<UInt64> { try interrupt(sequence) }
+      try bench.fabric.removePort(named: "g0")
+      #expect(traffic.advance(by: UInt64(Upheaval.share(of: 1000))))
+      for result in traffic.stop() {
+        #expect(result.missing == 0 && result.corrupt == 0 && result.reordered == 0)
+      }
+      bench.expectBalance()
+    }
+
     @Test("An error eventfd that would block holds up neither housekeeping nor its port")
     func error() throws {
       let bench = try Bench()
