@@ -51,9 +51,9 @@ struct SwivelBench: ParsableCommand {
   private func show(_ plan: Plan, _ results: [Outcome]) throws {
     let report = Report(plan, ownDaemon: options.socket.isEmpty, results: results)
     if options.json {
-      Output.write(try report.json)
+      try Output.write(try report.json)
     } else {
-      Output.write(Table.of(results) + report.remarks)
+      try Output.write(Table.of(results) + report.remarks)
     }
     if let path = options.svg {
       do {

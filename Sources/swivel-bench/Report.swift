@@ -1,3 +1,4 @@
+import ArgumentParser
 import ControlAPI
 import Foundation
 import VirtioDriver
@@ -105,12 +106,13 @@ struct Report: Codable, Sendable, Equatable {
 }
 
 enum Output {
-  /// Writes to standard output at once; ends the program quietly when nobody reads it any more.
-  static func write(_ text: String) {
+  /// Writes to standard output at once. When nobody reads it any more it throws what ends the program quietly, but not
+  /// before a daemon that it has started is gone.
+  static func write(_ text: String) throws {
     do {
       try FileHandle.standardOutput.write(contentsOf: Data(text.utf8))
     } catch {
-      exit(1)
+      throw ExitCode(1)
     }
   }
 
