@@ -81,17 +81,16 @@ extension Catalogue {
       ) { site in
         let guest = try site.guest { $0.features.remove(.eventIdx) }
         site.announce(guest)
-        let pair = guest.pairs[0]
-        let watched = try [pair.receiveq, pair.transmitq].flatMap { queue in
-          try [queue.callEvent, queue.kickEvent].map {
-            try EventWatchers(of: $0.descriptor, copies: 50, sets: site.isStrict ? 50 : 5)
-          }
+        let kicks = [guest.pairs[0].receiveq.kickEvent, guest.pairs[0].transmitq.kickEvent]
+        let calls = [guest.pairs[0].receiveq.callEvent, guest.pairs[0].transmitq.callEvent]
+        let watched = try (kicks + calls).map {
+          try EventWatchers(of: $0.descriptor, copies: 50, sets: site.isStrict ? 50 : 5)
         }
         let error = try EventFD()
         let others = try EventWatchers(of: error.descriptor, copies: 100, sets: 100)
         try guest.frontEnd.setRingError(1, error.descriptor)
-        pair.receiveq.availFlags = 0
-        pair.transmitq.availFlags = 0
+        guest.pairs[0].receiveq.availFlags = 0
+        guest.pairs[0].transmitq.availFlags = 0
         for sequence in 0..<(site.isStrict ? 64 : 4) {
           site.sendFromWitness(2)
           _ = guest.send(site.frame(UInt64(sequence)))
@@ -99,7 +98,7 @@ extension Catalogue {
         try site.visit()
         // Rings come and go: their kicks are watched by a worker, too.
         for _ in 0..<10 {
-          for index in 0..<2 { try guest.frontEnd.setRingKick(index, [pair.receiveq, pair.transmitq][index].kickEvent.descriptor) }
+          for index in 0..<2 { try guest.frontEnd.setRingKick(index, kicks[index].descriptor) }
         }
         try site.expectDelivery(by: guest)
         withExtendedLifetime((watched, others)) {}

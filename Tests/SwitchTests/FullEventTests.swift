@@ -63,17 +63,17 @@ extension SwitchTests {
       let guests = try bench.guests(4, options)
       let traffic = try SteadyTraffic([guests[2], guests[3]])
       try guests[0].announce(.station(8))
-      let receiveq = guests[0].pairs[0].receiveq
+      let call = guests[0].pairs[0].receiveq.callEvent
       var watchers: EventWatchers? = try EventWatchers(
-        of: receiveq.callEvent.descriptor, copies: 60, sets: 60)
+        of: call.descriptor, copies: 60, sets: 60)
       #expect(watchers?.count == 3600)
       func faults() throws -> UInt64 { try bench.port("g0").faults["slow_interrupts"] ?? 0 }
       func interrupt(_ sequence: UInt64) throws {
-        _ = receiveq.enableInterrupts()
-        receiveq.callEvent.drain()
+        _ = guests[0].pairs[0].receiveq.enableInterrupts()
+        call.drain()
         try guests[1].deliver(
           TestFrame.make(to: .station(8), from: .station(9), sequence: sequence))
-        #expect(try Poller.wait([(receiveq.callEvent.descriptor.raw, .read)], milliseconds: 60_000)[0])
+        #expect(try Poller.wait([(call.descriptor.raw, .read)], milliseconds: 60_000)[0])
         #expect(guests[0].collect().count == 1)
       }
       for sequence in 0..<20 as Range<UInt64> { try interrupt(sequence) }

@@ -6,7 +6,7 @@ internal import Synchronization
 ///
 /// A front-end holds these eventfds too. It may have filled them and made them block, which is why they are signalled by a
 /// call that never waits (decision 12). And it may have them watched by as many as it likes: the kernel goes over all of them within
-/// that call, which then takes milliseconds (decision 16). So a worker measures what its calls cost. If one was dear, each
+/// that call, which then takes milliseconds (decision 18). So a worker measures what its calls cost. If one was dear, each
 /// eventfd that was in it is signalled alone for a while, which shows whose it was. One that is dear by itself is given to a thread that is
 /// no worker (`SlowInterrupts`): its guest hears of its frames a little later, and nobody waits.
 ///
