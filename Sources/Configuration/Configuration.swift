@@ -25,10 +25,19 @@ public struct Configuration: Sendable, Equatable {
     public var perPort = 1024
   }
 
+  /// What a vhost-user port that says nothing else lets its front-end share.
+  public struct GuestMemory: Sendable, Equatable {
+    /// Bytes. More than a guest of today has, and little enough that 127 ports may have it: all share 2^47 bytes of addresses.
+    public var perPort: UInt64 = 1 << 40
+    /// Enough for memory hotplug; each costs a mapping, an open file and a line of the table that workers search.
+    public var regions = 64
+  }
+
   public var control = ControlSocket(path: defaultControlSocket)
   public var workers: Workers
   public var ports: [PortRequest] = []
   public var macTable = MACTable()
+  public var guestMemory = GuestMemory()
   public var security = Security()
 
   /// Without a file: one worker, two guests' sockets and, where the daemon may make one, a TAP uplink.

@@ -4,7 +4,9 @@ import Yams
 
 /// Walks the file's YAML and builds the configuration, noting everything that is not as it should be.
 struct ConfigurationReader {
-  static let keys = ["control", "workers", "ports", "mac-table", "security"]
+  static let keys = [
+    "control", "workers", "ports", "mac-table", "guest-memory", "security",
+  ]
 
   var problems: [ConfigurationError.Problem] = []
 
@@ -35,6 +37,9 @@ struct ConfigurationReader {
       if let most = integer(table, "per-port", in: 1...(1 << 24)) {
         configuration.macTable.perPort = most
       }
+    }
+    if let memory = section(top, "guest-memory", ["per-port", "regions"]) {
+      configuration.guestMemory = guestMemory(memory)
     }
     if let security = section(top, "security", ConfigurationReader.securityKeys) {
       configuration.security = self.security(security)
@@ -69,6 +74,23 @@ struct ConfigurationReader {
         "control.permissions must be octal, as in '0660', not \(quoted(permissions))")
     }
     return socket
+  }
+
+  private mutating func guestMemory(_ section: YAMLMapping) -> Configuration.GuestMemory {
+    var memory = Configuration.GuestMemory()
+    if let text = string(section, "per-port") {
+      if let size = memorySize(text) {
+        memory.perPort = size
+      } else {
+        note(
+          section["per-port"]?.mark,
+          "guest-memory.per-port must be a size from 1M to 64T, as in 64G, not \(quoted(text))")
+      }
+    }
+    if let regions = integer(section, "regions", in: regionLimits) {
+      memory.regions = regions
+    }
+    return memory
   }
 
   private mutating func cpus(_ node: Node) -> [Int] {

@@ -109,6 +109,19 @@ public func permissionBits(_ text: String) -> UInt32? {
   return bits
 }
 
+/// Regions of guest memory that a port may let its front-end share: QEMU asks for no more than 512.
+public let regionLimits = 1...512
+
+/// The bytes of `"512M"`, `"64G"` or `"1T"`, in powers of 1024; `nil` when it is no such size from 1 MiB to 64 TiB.
+public func memorySize(_ text: String) -> UInt64? {
+  let units: [Character: Int] = ["M": 20, "G": 30, "T": 40]
+  guard let shift = text.last.flatMap({ units[$0] }), let first = text.utf8.first,
+    (UInt8(ascii: "1")...UInt8(ascii: "9")).contains(first), let count = UInt64(text.dropLast()),
+    count <= 1 << UInt64(46 - shift)
+  else { return nil }
+  return count << UInt64(shift)
+}
+
 /// The message for a key that nobody knows, with what was expected and the likeliest intention.
 public func unknownKey(_ key: String, in place: String, expected: [String]) -> String {
   var message = "unknown key \(quoted(key)) in \(place); expected \(alternatives(expected))"

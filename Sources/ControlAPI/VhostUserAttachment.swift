@@ -19,10 +19,14 @@ public struct VhostUserRequest: Codable, Sendable, Equatable {
   public var group: String?
   /// Permission bits of the socket in octal, as in `"0660"` (server mode).
   public var permissions: String?
+  /// Most memory that a front-end may share, as in `"64G"` (`memorySize`); `nil`: the daemon's own limit.
+  public var memory: String?
+  /// Most regions of it at a time, 1 to 512; `nil`: the daemon's own limit.
+  public var regions: Int?
 
   public init(
     path: String, mode: SocketMode? = nil, queues: Int? = nil, owner: String? = nil,
-    group: String? = nil, permissions: String? = nil
+    group: String? = nil, permissions: String? = nil, memory: String? = nil, regions: Int? = nil
   ) {
     self.path = path
     self.mode = mode
@@ -30,6 +34,8 @@ public struct VhostUserRequest: Codable, Sendable, Equatable {
     self.owner = owner
     self.group = group
     self.permissions = permissions
+    self.memory = memory
+    self.regions = regions
   }
 }
 
@@ -37,7 +43,9 @@ extension VhostUserRequest: Attachment {
   public typealias Status = VhostUserStatus
 
   public static let kind = PortKind.vhostUser
-  public static let keys = ["path", "mode", "queues", "owner", "group", "permissions"]
+  public static let keys = [
+    "path", "mode", "queues", "owner", "group", "permissions", "memory", "regions",
+  ]
 
   public init<Fields: FieldReader>(from fields: inout Fields) throws(Fields.Failure) {
     path = try fields.requiredString("path")
@@ -46,6 +54,8 @@ extension VhostUserRequest: Attachment {
     owner = try fields.string("owner")
     group = try fields.string("group")
     permissions = try fields.string("permissions")
+    memory = try fields.string("memory")
+    regions = try fields.integer("regions")
   }
 
   public var faults: [RequestFault] {
@@ -65,6 +75,12 @@ extension VhostUserRequest: Attachment {
     if group == "" { fault("group", "must be a group's name or number") }
     if let permissions, permissionBits(permissions) == nil {
       fault("permissions", "must be octal, as in '0660', not \(quoted(permissions))")
+    }
+    if let memory, memorySize(memory) == nil {
+      fault("memory", "must be a size from 1M to 64T, as in 64G, not \(quoted(memory))")
+    }
+    if let regions, !regionLimits.contains(regions) {
+      fault("regions", "must be 1 to 512, not \(regions)")
     }
     return faults
   }
@@ -106,13 +122,17 @@ public struct VhostUserStatus: Codable, Sendable, Equatable {
   /// Device status bits by name, when the front-end reports them.
   public var deviceStatus: [String]
   public var memoryRegions: [MemoryRegion]
+  /// Most bytes of guest memory, and most regions of it, that a front-end may share.
+  public var memoryLimit: UInt64?
+  public var regionLimit: Int?
   /// What is known of the guest's IOMMU, when it has one.
   public var iotlb: IOTLBStatus?
 
   public init(
     path: String, mode: SocketMode, queuePairs: Int, frontEndPID: Int? = nil, connections: Int = 0,
     features: [String] = [], protocolFeatures: [String] = [], deviceStatus: [String] = [],
-    memoryRegions: [MemoryRegion] = [], iotlb: IOTLBStatus? = nil
+    memoryRegions: [MemoryRegion] = [], memoryLimit: UInt64? = nil, regionLimit: Int? = nil,
+    iotlb: IOTLBStatus? = nil
   ) {
     self.path = path
     self.mode = mode
@@ -123,6 +143,8 @@ public struct VhostUserStatus: Codable, Sendable, Equatable {
     self.protocolFeatures = protocolFeatures
     self.deviceStatus = deviceStatus
     self.memoryRegions = memoryRegions
+    self.memoryLimit = memoryLimit
+    self.regionLimit = regionLimit
     self.iotlb = iotlb
   }
 }
@@ -135,12 +157,21 @@ extension VhostUserStatus: AttachmentStatus {
 
   public var facts: [Fact] {
     let listener = mode == .server ? "swivel listens" : "the front-end listens"
-    return [
+    var facts = [
       Fact("socket", "\(path) (\(listener))"),
       Fact("queue pairs", "\(queuePairs)"),
       Fact("front-end", frontEndPID.map { "process \($0)" } ?? "none that is known"),
       Fact("connections", Figures.grouped(connections)),
     ]
+    if let memoryLimit, let regionLimit {
+      let shared = memoryRegions.reduce(0) { $0 + $1.size }
+      facts.append(
+        Fact(
+          "memory",
+          "\(Figures.memory(shared)) of at most \(Figures.memory(memoryLimit)), "
+            + "\(memoryRegions.count) of at most \(regionLimit) regions"))
+    }
+    return facts
   }
 
   public var paragraphs: [Paragraph] {

@@ -133,7 +133,7 @@ extension Catalogue {
       },
       Case(
         "HP-03 huge", "files without content, until no addresses are left for anybody",
-        .refusal("TiB of memory")
+        .refusal("of memory that this port may have")
       ) { site in
         // Others make a list of the pages, and would take all there is from whoever tries them.
         guard site.isStrict else { throw AttackError.notOffered("a limit for memory") }
@@ -146,15 +146,39 @@ extension Catalogue {
             [OwnedFD](repeating: file, count: Int(count)))
         }
         let frontEnd = try site.negotiated()
-        let most = table(8, of: 1 << 40)
+        // The limit of a port that says nothing else.
+        let most = table(8, of: 1 << 37)
         try frontEnd.set(most.request, most.payload, descriptors: most.descriptors)
         try site.refuse(
           [
-            table(9, of: 1 << 40), table(4, of: 1 << 45), table(32, of: 1 << 42),
+            table(9, of: 1 << 37), table(4, of: 1 << 45), table(32, of: 1 << 42),
             .region(
               .addMemReg, FrontEndMessage.region(guest: 1 << 46, size: 1 << 45, user: 1 << 46), file
             ),
           ], from: frontEnd)
+        try site.visit()
+      },
+      Case(
+        "HP-03 one by one", "regions added one by one, until all together are too large",
+        .refusal("of memory that this port may have")
+      ) { site in
+        guard site.isStrict else { throw AttackError.notOffered("a limit for memory") }
+        let (file, size) = (try site.file(1 << 38), UInt64(1) << 38)
+        let frontEnd = try site.negotiated()
+        func region(_ request: FrontEndRequest, _ place: UInt64, _ bytes: UInt64) -> FrontEndMessage
+        {
+          let region = FrontEndMessage.region(guest: place * size, size: bytes, user: place * size)
+          return request == .addMemReg ? .region(request, region, file) : .region(request, region)
+        }
+        func set(_ message: FrontEndMessage) throws {
+          try frontEnd.set(message.request, message.payload, descriptors: message.descriptors)
+        }
+        for place in 0..<4 as Swift.Range<UInt64> { try set(region(.addMemReg, place, size)) }
+        try site.refuse(
+          [region(.addMemReg, 4, 4096), region(.addMemReg, 4, size)], from: frontEnd)
+        // What is given back may be had again.
+        try set(region(.remMemReg, 0, size))
+        try set(region(.addMemReg, 4, size))
         try site.visit()
       },
       Case("HP-03 overlap", "regions that overlap each other", .refusal("overlaps")) { site in

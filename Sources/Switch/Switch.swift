@@ -21,12 +21,16 @@ public final class Switch: SwitchService {
     public var macAge: Double
     /// Most addresses of a vhost-user port that says nothing else.
     public var macsPerPort: Int
+    /// Most bytes of guest memory, and most regions of it, of a vhost-user port that says nothing else.
+    public var memoryPerPort: UInt64
+    public var regionsPerPort: Int
     public var hugepages: Bool
     public var topology: Topology
 
     public init(
       cpus: [Int], pinned: Bool = true, busy: Bool = false, macEntries: Int = 16384,
-      macAge: Double = 300, macsPerPort: Int = 1024, hugepages: Bool = true,
+      macAge: Double = 300, macsPerPort: Int = 1024, memoryPerPort: UInt64 = 1 << 40,
+      regionsPerPort: Int = 64, hugepages: Bool = true,
       topology: Topology = NUMA.topology()
     ) {
       self.cpus = cpus
@@ -35,6 +39,8 @@ public final class Switch: SwitchService {
       self.macEntries = macEntries
       self.macAge = macAge
       self.macsPerPort = macsPerPort
+      self.memoryPerPort = memoryPerPort
+      self.regionsPerPort = regionsPerPort
       self.hugepages = hugepages
       self.topology = topology
     }

@@ -48,8 +48,8 @@ final class VhostBackend: Backend {
   }
 
   var queuePairs: Int { port.pairs }
-  /// Enough for memory hotplug; each costs a mapping and a line of the table that is searched.
-  var memorySlots: Int { 64 }
+  var memorySlots: Int { port.regionLimit }
+  var memoryLimit: UInt64 { port.memoryLimit }
 
   func negotiated(_ features: Features, _ protocolFeatures: ProtocolFeatures) {
     isTranslated = features.contains(.accessPlatform) && protocolFeatures.contains(.backendReq)

@@ -17,7 +17,7 @@ extension VhostPort {
         connections: status.connections, features: status.features.names,
         protocolFeatures: status.protocolFeatures.names,
         deviceStatus: status.deviceStatus.names, memoryRegions: status.regions,
-        iotlb: status.iotlb))
+        memoryLimit: memoryLimit, regionLimit: regionLimit, iotlb: status.iotlb))
     port.faults = status.faults
     for index in 0..<(2 * pairs) { port.add(queue(index, status.rings[index])) }
     (port.state, port.explanation) = explain(status, port.queues)

@@ -24,6 +24,9 @@ final class VhostPort: SwitchPort {
   let path: String
   let mode: SocketMode
   let pairs: Int
+  /// Most bytes of memory, and most regions of it, that a front-end may share.
+  let memoryLimit: UInt64
+  let regionLimit: Int
   let status: PortStatus
   private unowned let parent: Switch
   private let finish: EventFD
@@ -37,6 +40,8 @@ final class VhostPort: SwitchPort {
     path = vhostUser.path
     mode = vhostUser.mode ?? .server
     pairs = vhostUser.queues ?? 1
+    memoryLimit = vhostUser.memory.flatMap(memorySize) ?? parent.configuration.memoryPerPort
+    regionLimit = vhostUser.regions ?? parent.configuration.regionsPerPort
     finish = try EventFD()
     if mode == .server {
       listener = Lock(

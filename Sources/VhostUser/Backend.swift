@@ -22,6 +22,9 @@ public protocol Backend: AnyObject {
   /// 32 at most, whatever this says.
   var memorySlots: Int { get }
 
+  /// Bytes of memory that the regions may have together, at most 2^46: what would make them more is refused.
+  var memoryLimit: UInt64 { get }
+
   /// Tells what is agreed on, whenever either set changes. For information: each ring is started with the
   /// features that hold for it.
   func negotiated(_ features: Features, _ protocolFeatures: ProtocolFeatures)

@@ -5,10 +5,6 @@ extension Session {
   /// As many descriptors as one message can bring.
   private static let maximumTable = 32
 
-  /// Bytes of memory that one front-end may have mapped here: more than any guest of a switch has. Files without
-  /// content cost it nothing, but addresses are what all share: 2^47 bytes.
-  private static let maximumMemory: UInt64 = 1 << 43
-
   func setMemTable(
     _ payload: [UInt8], _ descriptors: [OwnedFD]
   ) throws(ProtocolError) -> Outcome {
@@ -40,7 +36,8 @@ extension Session {
       return .done
     }
     guard regions.count < backend.memorySlots else {
-      throw .refused(.addMemReg, "all \(backend.memorySlots) memory slots are taken")
+      throw .refused(
+        .addMemReg, "all \(backend.memorySlots) memory slots are taken: this port may have no more")
     }
     var table = regions
     try append(region, file, to: &table, .addMemReg)
@@ -86,12 +83,12 @@ extension Session {
         throw .refused(request, "\(what) wraps")
       }
     }
-    // Regions that are there are no larger, so that the sum can't overflow.
-    guard region.size <= Session.maximumMemory,
-      table.reduce(region.size, { $0 + $1.size }) <= Session.maximumMemory
-    else {
+    // Files without content cost a front-end nothing, but addresses are what all ports share, and page tables are this
+    // process's. Regions that are there are no larger, so that the sum can't overflow.
+    let limit = backend.memoryLimit
+    guard region.size <= limit, table.reduce(region.size, { $0 + $1.size }) <= limit else {
       throw .refused(
-        request, "\(what) makes more than \(Session.maximumMemory >> 40) TiB of memory")
+        request, "\(what) makes more than the \(limit >> 20) MiB of memory that this port may have")
     }
     for other in table {
       let overlaps =

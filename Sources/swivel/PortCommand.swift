@@ -27,7 +27,7 @@ struct PortAddCommand: ParsableCommand {
     commandName: "add", abstract: "Add a port.",
     usage: """
       swivel port add NAME --vhost-user PATH [--mode MODE] [--queues N] [--owner USER] \
-      [--group GROUP] [--permissions OCTAL] [--mtu BYTES] [--macs N]
+      [--group GROUP] [--permissions OCTAL] [--memory SIZE] [--regions N] [--mtu BYTES] [--macs N]
       swivel port add NAME --tap DEVICE [--queues N] [--mtu BYTES] [--macs N]
       """)
 
@@ -49,6 +49,14 @@ struct PortAddCommand: ParsableCommand {
   var group: String?
   @Option(help: ArgumentHelp("Permission bits of the socket, as in 0660.", valueName: "octal"))
   var permissions: String?
+  @Option(
+    help: ArgumentHelp(
+      "Most memory the guest may share, as in 64G. Default: the daemon's.", valueName: "size"))
+  var memory: String?
+  @Option(
+    help: ArgumentHelp(
+      "Most regions of it, 1 to 512. Default: the daemon's.", valueName: "n"))
+  var regions: Int?
   @Option(help: ArgumentHelp("Largest payload, 68 to 65535.", valueName: "bytes"))
   var mtu: Int?
   @Option(
@@ -78,12 +86,13 @@ struct PortAddCommand: ParsableCommand {
     if let vhostUser {
       request.vhostUser = VhostUserRequest(
         path: vhostUser, mode: mode, queues: queues, owner: owner, group: group,
-        permissions: permissions)
+        permissions: permissions, memory: memory, regions: regions)
     }
     if let tap {
       let alien = [
         ("--mode", mode?.rawValue), ("--owner", owner), ("--group", group),
-        ("--permissions", permissions),
+        ("--permissions", permissions), ("--memory", memory),
+        ("--regions", regions.map(String.init)),
       ].first { $0.1 != nil }
       if let alien { throw ValidationError("\(alien.0) is for --vhost-user, not for --tap") }
       request.tap = TapRequest(device: tap, queues: queues)

@@ -43,7 +43,8 @@ final class Daemon {
       Switch.Configuration(
         cpus: settings.workers.cpus, busy: settings.workers.poll == .busy,
         macEntries: settings.macTable.entries, macAge: Double(settings.macTable.age),
-        macsPerPort: settings.macTable.perPort),
+        macsPerPort: settings.macTable.perPort, memoryPerPort: settings.guestMemory.perPort,
+        regionsPerPort: settings.guestMemory.regions),
       logger: logger)
     service = ConfinedSwitch(network: network, confinement: confinement)
     server = ControlServer(socket: settings.control, service: service, logger: logger)
@@ -117,6 +118,7 @@ final class Daemon {
     if next.workers != settings.workers { fixed.append("workers") }
     if next.control != settings.control { fixed.append("control") }
     if next.macTable != settings.macTable { fixed.append("mac-table") }
+    if next.guestMemory != settings.guestMemory { fixed.append("guest-memory") }
     if next.security != settings.security { fixed.append("security") }
     if fixed.isEmpty { return }
     throw ServiceError(

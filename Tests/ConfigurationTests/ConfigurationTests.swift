@@ -50,8 +50,9 @@ import Testing
         - name: a
           mtu: 9000
           macs: 4096
-          vhost-user: { path: "/a", mode: server, queues: 16, owner: qemu, group: 0, permissions: '600' }
+          vhost-user: { path: "/a", mode: server, queues: 16, owner: qemu, group: 0, permissions: '600', memory: 64G, regions: 8 }
       mac-table: { entries: 1024, age: 5m, per-port: 16 }
+      guest-memory: { per-port: 512M, regions: 512 }
       """
     let configuration = try Configuration.parse(text, file: "f", cpu: 9)
     #expect(
@@ -64,8 +65,9 @@ import Testing
               name: "a",
               vhostUser: VhostUserRequest(
                 path: "/a", mode: .server, queues: 16, owner: "qemu", group: "0",
-                permissions: "600"), mtu: 9000, macs: 4096)
-          ], macTable: .init(entries: 1024, age: 300, perPort: 16)))
+                permissions: "600", memory: "64G", regions: 8), mtu: 9000, macs: 4096)
+          ], macTable: .init(entries: 1024, age: 300, perPort: 16),
+          guestMemory: .init(perPort: 512 << 20, regions: 512)))
   }
 
   @Test func securityIsOnAndEachPartCanBeTurnedOff() throws {
@@ -90,6 +92,7 @@ import Testing
     #expect(configuration == Configuration(workers: .init(cpus: [5])))
     #expect(configuration.control.path == "/run/swivel/control.sock")
     #expect(configuration.macTable == .init(entries: 16384, age: 300, perPort: 1024))
+    #expect(configuration.guestMemory == .init(perPort: 1 << 40, regions: 64))
   }
 
   @Test func theEmbeddedDefaultIsValid() {
@@ -117,8 +120,8 @@ import Testing
       """
     #expect(
       problems(text) == [
-        "6:7: unknown key 'quues' in vhost-user; expected path, mode, queues, owner, group or "
-          + "permissions (did you mean 'queues'?)"
+        "6:7: unknown key 'quues' in vhost-user; expected path, mode, queues, owner, group, "
+          + "permissions, memory or regions (did you mean 'queues'?)"
       ])
   }
 
@@ -159,6 +162,16 @@ import Testing
       "1:19: mac-table.age must be a time from 1s to 168h, as in 300s, 5m"
     ),
     ("mac-table: { per-port: 0 }", "1:24: mac-table.per-port must be 1 to 16777216, not 0"),
+    (
+      "guest-memory: { per-port: 64 }",
+      "1:27: guest-memory.per-port must be a size from 1M to 64T, as in 64G, not '64'"
+    ),
+    ("guest-memory: { per-port: 65T }", "must be a size from 1M to 64T"),
+    ("guest-memory: { regions: 0 }", "1:26: guest-memory.regions must be 1 to 512, not 0"),
+    (
+      "ports: [{ name: a, vhost-user: { path: /a, memory: lots } }]",
+      "1:52: vhost-user.memory must be a size from 1M to 64T, as in 64G, not 'lots'"
+    ),
     ("mac-table: { age: -5s }", "mac-table.age must be a time"),
     ("mac-table: { age: 169h }", "mac-table.age must be a time"),
     ("mac-table: { age: 9223372036854775807h }", "mac-table.age must be a time"),

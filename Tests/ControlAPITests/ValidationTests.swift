@@ -65,6 +65,28 @@ import Testing
     #expect(request.faults.map(\.keys) == [["macs"]])
   }
 
+  @Test func sizesOfMemory() {
+    for (text, size) in [("1M", 1 << 20), ("64G", 64 << 30), ("64T", 64 << 40)]
+      as [(String, UInt64)]
+    {
+      #expect(memorySize(text) == size)
+    }
+    for text in [
+      "", "M", "1", "0M", "01G", "-1G", "+1G", "1.5G", "1K", "1g", "1GiB", " 1G", "65T",
+      "67108865M",
+      "99999999999999999999T",
+    ] {
+      #expect(memorySize(text) == nil, "\(text)")
+      let request = PortRequest(name: "a", vhostUser: VhostUserRequest(path: "/a", memory: text))
+      #expect(request.faults.map(\.keys) == [["vhost-user", "memory"]])
+    }
+    for regions in [0, -1, 513] {
+      let request = PortRequest(
+        name: "a", vhostUser: VhostUserRequest(path: "/a", regions: regions))
+      #expect(request.faults.map(\.keys) == [["vhost-user", "regions"]])
+    }
+  }
+
   @Test func exactlyOneKind() {
     #expect(PortRequest(name: "a").faults.map(\.message) == ["a port needs vhost-user or tap"])
     var both = vhost()

@@ -119,7 +119,8 @@ import Yams
     try check(
       "VhostUserRequest",
       full: VhostUserRequest(
-        path: "/s", mode: .server, queues: 1, owner: "o", group: "g", permissions: "0600"),
+        path: "/s", mode: .server, queues: 1, owner: "o", group: "g", permissions: "0600",
+        memory: "64G", regions: 8),
       least: VhostUserRequest(path: "/s"))
     try check(
       "TapRequest", full: TapRequest(device: "t", queues: 1), least: TapRequest(device: "t"))

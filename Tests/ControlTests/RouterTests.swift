@@ -104,7 +104,8 @@ import Testing
     ),
     (
       #"{"name":"a","vhost-user":{"path":"/s","quues":1}}"#,
-      "unknown key 'quues' in vhost-user; expected path, mode, queues, owner, group or permissions "
+      "unknown key 'quues' in vhost-user; expected path, mode, queues, owner, group, permissions, "
+        + "memory or regions "
         + "(did you mean 'queues'?)"
     ),
     (#"{"name":"a","vhostUser":{"path":"/s"}}"#, "(did you mean 'vhost-user'?)"),

@@ -8,6 +8,7 @@ final class MappingBackend: Backend {
   let protocolFeatures = ProtocolFeatures.supported
   let queuePairs = 2
   let memorySlots = 8
+  let memoryLimit: UInt64 = 8 << 40
   let missed: EventFD?
 
   private struct Part {

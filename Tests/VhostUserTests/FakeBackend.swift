@@ -52,6 +52,7 @@ final class FakeBackend: Backend, Sendable {
   let protocolFeatures: ProtocolFeatures
   let queuePairs: Int
   let memorySlots: Int
+  let memoryLimit: UInt64 = 8 << 40
   /// There when the guest has an IOMMU.
   let missed: EventFD?
 

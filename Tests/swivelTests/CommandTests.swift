@@ -136,7 +136,8 @@ import Testing
     let command = try PortAddCommand.parse([
       "vm9", "--vhost-user", "/run/vm9.sock", "--mode", "server", "--queues", "4", "--owner",
       "qemu",
-      "--group", "kvm", "--permissions", "0660", "--mtu", "9000",
+      "--group", "kvm", "--permissions", "0660", "--mtu", "9000", "--memory", "64G",
+      "--regions", "8",
     ])
     #expect(
       try command.request()
@@ -144,6 +145,11 @@ import Testing
           name: "vm9",
           vhostUser: VhostUserRequest(
             path: "/run/vm9.sock", mode: .server, queues: 4, owner: "qemu", group: "kvm",
-            permissions: "0660"), mtu: 9000))
+            permissions: "0660", memory: "64G", regions: 8), mtu: 9000))
+    for option in [["--memory", "64G"], ["--regions", "8"]] {
+      #expect(throws: (any Error).self) {
+        try PortAddCommand.parse(["up", "--tap", "swivel0"] + option)
+      }
+    }
   }
 }
