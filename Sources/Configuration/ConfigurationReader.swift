@@ -38,7 +38,7 @@ struct ConfigurationReader {
         configuration.macTable.perPort = most
       }
     }
-    if let memory = section(top, "guest-memory", ["per-port", "regions"]) {
+    if let memory = section(top, "guest-memory", ["per-port", "regions", "disks"]) {
       configuration.guestMemory = guestMemory(memory)
     }
     if let security = section(top, "security", ConfigurationReader.securityKeys) {
@@ -90,6 +90,7 @@ struct ConfigurationReader {
     if let regions = integer(section, "regions", in: regionLimits) {
       memory.regions = regions
     }
+    memory.onDisks = onOrOff(section, "disks") ?? false
     return memory
   }
 
