@@ -31,6 +31,8 @@ public struct Configuration: Sendable, Equatable {
     public var perPort: UInt64 = 1 << 40
     /// Enough for memory hotplug; each costs a mapping, an open file and a line of the table that workers search.
     public var regions = 64
+    /// Whether files on disks are taken, for whose pages a worker may have to wait.
+    public var onDisks = false
   }
 
   public var control = ControlSocket(path: defaultControlSocket)

@@ -60,7 +60,7 @@ extension ConfigurationReader {
   }
 
   /// A switch; `true` and `false` are what some tools make of the words.
-  private mutating func onOrOff(_ section: YAMLMapping, _ key: String) -> Bool? {
+  mutating func onOrOff(_ section: YAMLMapping, _ key: String) -> Bool? {
     guard let node = section[key] else { return nil }
     switch node.scalar?.string {
     case "on", "true": return true

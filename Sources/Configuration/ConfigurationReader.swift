@@ -38,7 +38,7 @@ struct ConfigurationReader {
         configuration.macTable.perPort = most
       }
     }
-    if let memory = section(top, "guest-memory", ["per-port", "regions"]) {
+    if let memory = section(top, "guest-memory", ["per-port", "regions", "disks"]) {
       configuration.guestMemory = guestMemory(memory)
     }
     if let security = section(top, "security", ConfigurationReader.securityKeys) {
@@ -87,9 +87,10 @@ struct ConfigurationReader {
           "guest-memory.per-port must be a size from 1M to 64T, as in 64G, not \(quoted(text))")
       }
     }
-    if let regions = integer(section, "regions", in: VhostUserRequest.regionLimits) {
+    if let regions = integer(section, "regions", in: regionLimits) {
       memory.regions = regions
     }
+    memory.onDisks = onOrOff(section, "disks") ?? false
     return memory
   }
 

@@ -109,6 +109,9 @@ public func permissionBits(_ text: String) -> UInt32? {
   return bits
 }
 
+/// Regions of guest memory that a port may let its front-end share: QEMU asks for no more than 512.
+public let regionLimits = 1...512
+
 /// The bytes of `"512M"`, `"64G"` or `"1T"`, in powers of 1024; `nil` when it is no such size from 1 MiB to 64 TiB.
 public func memorySize(_ text: String) -> UInt64? {
   let units: [Character: Int] = ["M": 20, "G": 30, "T": 40]

@@ -79,14 +79,11 @@ extension VhostUserRequest: Attachment {
     if let memory, memorySize(memory) == nil {
       fault("memory", "must be a size from 1M to 64T, as in 64G, not \(quoted(memory))")
     }
-    if let regions, !VhostUserRequest.regionLimits.contains(regions) {
+    if let regions, !regionLimits.contains(regions) {
       fault("regions", "must be 1 to 512, not \(regions)")
     }
     return faults
   }
-
-  /// QEMU asks for no more than 512.
-  public static let regionLimits = 1...512
 
   public var claims: [Claim] { [VhostUserRequest.claim("path", "socket path", path)] }
 

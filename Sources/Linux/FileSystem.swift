@@ -15,13 +15,21 @@ public struct FileSystem: Sendable, Equatable {
   /// Whether this machine's kernel alone brings in a page of a file that was mapped. Elsewhere (FUSE, NFS, an overlay
   /// over either, which any user can make in a namespace of his own) another process or machine does, when it likes,
   /// and whoever has touched the page waits for it.
-  public var servesItself: Bool { FileSystem.own.contains(magic) }
+  public var servesItself: Bool { isMemory || FileSystem.disks.contains(magic) }
 
-  /// From linux/magic.h and the file systems' own headers.
-  private static let own: Set<UInt32> = [
+  /// Whether its pages are nowhere but in memory. Elsewhere whoever touches one may wait for a disk: for the page to be
+  /// read, or, where many were written, until enough of them are on the disk (balance_dirty_pages).
+  public var isMemory: Bool { FileSystem.memory.contains(magic) }
+
+  /// From linux/magic.h.
+  private static let memory: Set<UInt32> = [
     0x0102_1994,  // tmpfs: memfd_create(2), /dev/shm
     0x9584_58F6,  // hugetlbfs
     0x8584_58F6,  // ramfs
+  ]
+
+  /// From linux/magic.h and the file systems' own headers.
+  private static let disks: Set<UInt32> = [
     0xEF53,  // ext2, ext3, ext4
     0x5846_5342,  // XFS
     0x9123_683E,  // Btrfs

@@ -40,16 +40,24 @@ internal import SystemPackage
   /// gone, and all of the mapping is memory of our own, zeros at first.
   ///
   /// Fails with `.invalidArgument` when the range is empty, overflows, or is not wholly inside the file, and with
-  /// `.notSupported` when an access might have to wait for another process: only regular files of file systems that
-  /// serve themselves are mapped.
-  public init(sharing file: OwnedFD, offset: UInt64, length: UInt64) throws(SystemError) {
+  /// `.notSupported` when an access might have to wait for another process or a disk: only regular files of file systems
+  /// in memory are mapped.
+  ///
+  /// - Parameter allowsDisks: takes files of the kernel's own file systems on disks too.
+  public init(
+    sharing file: OwnedFD, offset: UInt64, length: UInt64, allowsDisks: Bool = false
+  ) throws(SystemError) {
     let (fileLength, pageSize, isRegular) = try file.fileSize()
     let fileSystem = try FileSystem(of: file)
-    guard isRegular, fileSystem.servesItself else {
+    guard isRegular else { throw SystemError("map what is no regular file", errno: .notSupported) }
+    guard fileSystem.isMemory || allowsDisks && fileSystem.servesItself else {
+      let why =
+        fileSystem.servesItself
+        ? "which is on a disk that its users may have to wait for"
+        : "whose pages another process may have to bring"
       throw SystemError(
-        isRegular
-          ? "map a file of file system 0x\(String(fileSystem.magic, radix: 16)), whose pages another process may have to bring (share memory by memfd, tmpfs or hugetlbfs)"
-          : "map what is no regular file", errno: .notSupported)
+        "map a file of file system 0x\(String(fileSystem.magic, radix: 16)), \(why) (share memory by memfd, tmpfs or hugetlbfs)",
+        errno: .notSupported)
     }
     guard Mapping.vanished != nil else {
       throw SystemError("guard guest memory against its loss", errno: .noMemory)

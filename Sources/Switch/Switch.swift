@@ -24,13 +24,15 @@ public final class Switch: SwitchService {
     /// Most bytes of guest memory, and most regions of it, of a vhost-user port that says nothing else.
     public var memoryPerPort: UInt64
     public var regionsPerPort: Int
+    /// Whether guests' memory may lie in files on disks.
+    public var memoryOnDisks: Bool
     public var hugepages: Bool
     public var topology: Topology
 
     public init(
       cpus: [Int], pinned: Bool = true, busy: Bool = false, macEntries: Int = 16384,
       macAge: Double = 300, macsPerPort: Int = 1024, memoryPerPort: UInt64 = 1 << 40,
-      regionsPerPort: Int = 64, hugepages: Bool = true,
+      regionsPerPort: Int = 64, memoryOnDisks: Bool = false, hugepages: Bool = true,
       topology: Topology = NUMA.topology()
     ) {
       self.cpus = cpus
@@ -41,6 +43,7 @@ public final class Switch: SwitchService {
       self.macsPerPort = macsPerPort
       self.memoryPerPort = memoryPerPort
       self.regionsPerPort = regionsPerPort
+      self.memoryOnDisks = memoryOnDisks
       self.hugepages = hugepages
       self.topology = topology
     }

@@ -109,7 +109,9 @@ final class VhostBackend: Backend {
     }
     if let kept { return kept.mapping }
     do {
-      return try Mapping(sharing: region.file, offset: region.mmapOffset, length: region.size)
+      return try Mapping(
+        sharing: region.file, offset: region.mmapOffset, length: region.size,
+        allowsDisks: parent.configuration.memoryOnDisks)
     } catch {
       throw BackendError("\(error)")
     }

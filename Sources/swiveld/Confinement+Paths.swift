@@ -41,13 +41,15 @@ extension Confinement {
   /// What a port that could not be made may have lacked, and which line of the configuration lets it have it. Not said
   /// before it was tried: a TAP that is there and the user's own takes no capability.
   func lack(of request: PortRequest) -> String? {
-    let lacking = request.needs.capabilities.filter { name in
-      !capabilities.names.contains(name)
+    var lacking = request.needs.capabilities.filter { !capabilities.names.contains($0) }
+    let isDenied = request.needs.devices.contains { device in
+      PathAccess().isGranted(at: device) && !PathAccess([.read, .write]).isGranted(at: device)
     }
+    if isDenied { lacking.append("dac-override") }
     if lacking.isEmpty { return nil }
     let names = lacking.joined(separator: ", ")
     return
-      "the daemon is without \(names), as no port of its configuration needed it when it started; "
+      "the daemon has no \(names), which it keeps for the ports of its configuration alone; "
       + "name \(names) in security.capabilities (as in [\((capabilities.names + lacking).joined(separator: ", "))]) and restart it"
   }
 

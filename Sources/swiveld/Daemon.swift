@@ -44,7 +44,7 @@ final class Daemon {
         cpus: settings.workers.cpus, busy: settings.workers.poll == .busy,
         macEntries: settings.macTable.entries, macAge: Double(settings.macTable.age),
         macsPerPort: settings.macTable.perPort, memoryPerPort: settings.guestMemory.perPort,
-        regionsPerPort: settings.guestMemory.regions),
+        regionsPerPort: settings.guestMemory.regions, memoryOnDisks: settings.guestMemory.onDisks),
       logger: logger)
     service = ConfinedSwitch(network: network, confinement: confinement)
     server = ControlServer(socket: settings.control, service: service, logger: logger)

@@ -52,7 +52,7 @@ import Testing
           macs: 4096
           vhost-user: { path: "/a", mode: server, queues: 16, owner: qemu, group: 0, permissions: '600', memory: 64G, regions: 8 }
       mac-table: { entries: 1024, age: 5m, per-port: 16 }
-      guest-memory: { per-port: 512M, regions: 512 }
+      guest-memory: { per-port: 512M, regions: 512, disks: on }
       """
     let configuration = try Configuration.parse(text, file: "f", cpu: 9)
     #expect(
@@ -67,7 +67,7 @@ import Testing
                 path: "/a", mode: .server, queues: 16, owner: "qemu", group: "0",
                 permissions: "600", memory: "64G", regions: 8), mtu: 9000, macs: 4096)
           ], macTable: .init(entries: 1024, age: 300, perPort: 16),
-          guestMemory: .init(perPort: 512 << 20, regions: 512)))
+          guestMemory: .init(perPort: 512 << 20, regions: 512, onDisks: true)))
   }
 
   @Test func securityIsOnAndEachPartCanBeTurnedOff() throws {
@@ -92,7 +92,7 @@ import Testing
     #expect(configuration == Configuration(workers: .init(cpus: [5])))
     #expect(configuration.control.path == "/run/swivel/control.sock")
     #expect(configuration.macTable == .init(entries: 16384, age: 300, perPort: 1024))
-    #expect(configuration.guestMemory == .init(perPort: 1 << 40, regions: 64))
+    #expect(configuration.guestMemory == .init(perPort: 1 << 40, regions: 64, onDisks: false))
   }
 
   @Test func theEmbeddedDefaultIsValid() {

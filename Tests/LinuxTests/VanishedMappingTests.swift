@@ -163,16 +163,41 @@ import Testing
     }
   }
 
+  /// A directory on a disk, of those that a machine may have.
+  private static let disk: String? = ["/var/tmp", "/tmp", "."].first { path in
+    let directory = OwnedFD(taking: open(path, O_RDONLY | O_CLOEXEC))
+    return (try? FileSystem(of: directory)).map { $0.servesItself && !$0.isMemory } ?? false
+  }
+
+  @Test(
+    "A file on a disk is mapped for who asks for that, and for nobody else",
+    .enabled(if: VanishedMappingTests.disk != nil, "needs a directory on a disk"))
+  func disks() throws {
+    let path = "\(VanishedMappingTests.disk ?? "")/swivel-mapping-\(getpid())"
+    let file = OwnedFD(taking: open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600))
+    unlink(path)
+    try #require(ftruncate(file.raw, 4096) == 0)
+    let error = #expect(throws: SystemError.self) {
+      _ = try Mapping(sharing: file, offset: 0, length: 4096)
+    }
+    #expect(error?.description.contains("on a disk") == true, "\(error?.description ?? "")")
+    let mapping = try Mapping(sharing: file, offset: 0, length: 4096, allowsDisks: true)
+    mapping.base.storeBytes(of: 7, as: UInt8.self)
+  }
+
   @Test("Only files whose pages this machine's kernel brings are mapped")
   func fileSystems() throws {
     // FUSE, NFS, SMB, Ceph, 9p, overlay, proc.
     for magic: UInt32 in [
       0x6573_5546, 0x6969, 0xFF53_4D42, 0x00C3_6400, 0x0102_1997, 0x794C_7630, 0x9FA0,
     ] {
-      #expect(!FileSystem(magic: magic).servesItself)
+      #expect(!FileSystem(magic: magic).servesItself && !FileSystem(magic: magic).isMemory)
     }
-    for magic: UInt32 in [0x0102_1994, 0x9584_58F6, 0xEF53, 0x5846_5342] {
-      #expect(FileSystem(magic: magic).servesItself)
+    for magic: UInt32 in [0x0102_1994, 0x9584_58F6] {
+      #expect(FileSystem(magic: magic).servesItself && FileSystem(magic: magic).isMemory)
+    }
+    for magic: UInt32 in [0xEF53, 0x5846_5342] {
+      #expect(FileSystem(magic: magic).servesItself && !FileSystem(magic: magic).isMemory)
     }
     #expect(try FileSystem(of: try file(1)).servesItself, "memfd")
     // A file of sysfs, which says that it has a page.
@@ -183,6 +208,12 @@ import Testing
       _ = try Mapping(sharing: sys, offset: 0, length: 4096)
     }
     #expect(error?.description.contains("0x62656572") == true, "\(error?.description ?? "")")
+    for allowsDisks in [false, true] {
+      let error = #expect(throws: SystemError.self) {
+        _ = try Mapping(sharing: sys, offset: 0, length: 4096, allowsDisks: allowsDisks)
+      }
+      #expect(error?.description.contains("another process may have to bring") == true)
+    }
     let null = OwnedFD(taking: open("/dev/zero", O_RDWR | O_CLOEXEC))
     #expect(throws: SystemError.self) { _ = try Mapping(sharing: null, offset: 0, length: 4096) }
   }

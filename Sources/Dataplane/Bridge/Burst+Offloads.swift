@@ -27,7 +27,8 @@ extension Burst {
     let start = asked.checksumStart
     guard start &+ Int(asked.checksumOffset) &+ 2 <= length else { return .malformedOffload }
     if asked.type == NetHeader.Segmentation.none {
-      guard start >= endOfNetworkHeader(index) else { return .malformedOffload }
+      let isBehindIPv4 = unsafe start >= EthernetHeader.size &+ 20 && headers[index].isPlainIPv4
+      guard isBehindIPv4 || start >= endOfNetworkHeader(index) else { return .malformedOffload }
       keep(index, NetHeader(checksumAt: start, offset: asked.checksumOffset), needs: .checksum)
       return nil
     }
@@ -66,6 +67,7 @@ extension Burst {
   /// Offset of the first byte of frame `index` in which a checksum may begin, and then be written: behind addresses, tags
   /// and type, by which frames are switched, and behind what routes them. That is IP's header with its options; what other
   /// packets begin with is not known here, and not kept from them.
+  @inline(never)
   private func endOfNetworkHeader(_ index: Int) -> Int {
     let header = unsafe headers[index]
     if header.isTagged { return endOfTaggedHeader(index) }
@@ -75,7 +77,6 @@ extension Burst {
 
   /// The same behind tags, which are judged in the frame's front, so that they are what is delivered. More than two are
   /// a packet that begins with a tag.
-  @inline(never)
   private func endOfTaggedHeader(_ index: Int) -> Int {
     let most = EthernetHeader.size &+ 2 &* 4
     let count = deepenFront(of: index, to: most &+ 1)
