@@ -92,6 +92,8 @@ internal import CVector
   enum Destination {
     /// The frame is dropped already, and counted.
     static let none: UInt32 = 0xFFFF_FFFF
+    /// The table must be asked.
+    static let unknown: UInt32 = 0xFFFF_FFF0
     /// The frame goes to every port but the one it came from.
     static let flood: UInt32 = 0xFFFF_FFFE
   }

@@ -35,7 +35,8 @@ internal import Synchronization
   /// The one field: what else there is lies before the slots, so that a table is passed in a register.
   private let slots: UnsafeMutableRawPointer
 
-  /// In the line before the slots. Before it are the counts of entries, by port.
+  /// In the line before the slots. Before it are the table's generation, in a line of its own, and the counts of entries,
+  /// by port.
   private struct Header: ~Copyable {
     /// The present stamp, advanced by control.
     let clock = Atomic<UInt64>(0)
@@ -51,7 +52,7 @@ internal import Synchronization
     return capacity
   }
 
-  static func byteCount(capacity: Int) -> Int { countBytes + Arena.line + capacity * slotSize }
+  static func byteCount(capacity: Int) -> Int { countBytes + 2 * Arena.line + capacity * slotSize }
 
   /// - Parameters:
   ///   - memory: `byteCount(capacity:)` zeroed bytes, cache-line aligned, which outlive every copy of this.
@@ -60,7 +61,10 @@ internal import Synchronization
   init(_ memory: UnsafeMutableRawPointer, capacity: Int, secret: UInt64) {
     precondition(capacity <= AddressRoll.maximumSlots)
     unsafe memory.bindMemory(to: Atomic<Int>.self, capacity: ForwardingTable.maximumPorts)
-    let header = unsafe memory + ForwardingTable.countBytes
+    let generation = unsafe memory + ForwardingTable.countBytes
+    // No answer was given before it: that of a place never used is 0.
+    unsafe generation.bindMemory(to: Atomic<UInt64>.self, capacity: 1).initialize(to: Atomic(1))
+    let header = unsafe generation + Arena.line
     unsafe header.bindMemory(to: Header.self, capacity: 1).initialize(
       to: Header(capacity: capacity, secret: secret, multiplier: KeyedHash.multiplier(secret)))
     unsafe slots = unsafe header + Arena.line
@@ -75,10 +79,21 @@ internal import Synchronization
   var capacity: Int { unsafe header.pointee.capacity }
   @inline(always)
   var secret: UInt64 { unsafe header.pointee.secret }
+  @inline(always)
+  var multiplier: UInt64 { unsafe header.pointee.multiplier }
 
   /// The present stamp: 0 to 63.
   @inline(always)
   var now: UInt64 { unsafe header.pointee.clock.load(ordering: .relaxed) }
+
+  private var generationWord: UnsafeMutablePointer<Atomic<UInt64>> {
+    unsafe (slots - 2 * Arena.line).assumingMemoryBound(to: Atomic<UInt64>.self)
+  }
+
+  /// Grows, afterwards, with each change by which a key that was known is known no longer, or at another destination. So
+  /// what was found before is true still while this is what it was before that.
+  @inline(always)
+  var generation: UInt64 { unsafe generationWord.pointee.load(ordering: .acquiring) }
 
   func setClock(_ stamp: UInt64) {
     unsafe header.pointee.clock.store(stamp, ordering: .relaxed)
@@ -92,7 +107,7 @@ internal import Synchronization
   /// SAFETY: the memory is `byteCount` bytes, and indices are hashes reduced to `count`.
   @safe struct Hints: @unchecked Sendable {
     static let count = 4096
-    static let byteCount = count * MemoryLayout<UInt32>.stride
+    static let byteCount = Pairs.offset + Pairs.byteCount
 
     /// Bytes from the first slot to the one meant, fewer than 2 to the 28th.
     private let places: UnsafeMutablePointer<UInt32>
@@ -101,6 +116,10 @@ internal import Synchronization
     init(_ memory: UnsafeMutableRawPointer) {
       unsafe places = unsafe memory.bindMemory(to: UInt32.self, capacity: Hints.count)
     }
+
+    /// What was found of pairs of addresses, in the same memory.
+    @inline(always)
+    var pairs: Pairs { unsafe Pairs(UnsafeMutableRawPointer(places) + Pairs.offset) }
 
     @inline(always)
     fileprivate func place(_ hash: UInt64) -> Int {
@@ -261,6 +280,9 @@ internal import Synchronization
     ).exchanged
     if loses, !done { unsafe counter(old.port).pointee.wrappingAdd(1, ordering: .relaxed) }
     if gains, done { unsafe counter(new.port).pointee.wrappingAdd(1, ordering: .relaxed) }
+    if done, !old.isEmpty, old.key != new.key || old.destination != new.destination {
+      unsafe generationWord.pointee.wrappingAdd(1, ordering: .acquiringAndReleasing)
+    }
     return done
   }
 
@@ -273,7 +295,7 @@ internal import Synchronization
   }
 
   private func counter(_ port: Int) -> UnsafeMutablePointer<Atomic<Int>> {
-    let counts = unsafe (slots - Arena.line - ForwardingTable.countBytes).assumingMemoryBound(
+    let counts = unsafe (slots - 2 * Arena.line - ForwardingTable.countBytes).assumingMemoryBound(
       to: Atomic<Int>.self)
     return unsafe counts + (port & (ForwardingTable.maximumPorts - 1))
   }
