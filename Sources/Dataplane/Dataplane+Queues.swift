@@ -97,7 +97,8 @@ extension Dataplane {
   ///
   /// - Returns: for each, in order, where it would go on, as in `RingSetup.base`; `nil` when it does not run.
   public func stopQueues(_ indices: [Int], of number: Int) -> [UInt32?] {
-    let stopped = change(number) { port, state, change -> [(queue: RunningQueue, state: QueueState)?] in
+    let stopped = change(number) {
+      port, state, change -> [(queue: RunningQueue, state: QueueState)?] in
       guard let port else { return indices.map { _ in nil } }
       return indices.map { index in
         guard port.queues.indices.contains(index), let queue = port.queues[index] else {

@@ -76,7 +76,7 @@ extension Catalogue {
         try guest.stop()
       },
       Case(
-        "HP-08 watched", "eventfds for calls, kicks and errors that ten thousand watch: who signals goes over all",
+        "HP-08 watched", "eventfds that thousands watch: who signals one goes over all of them",
         .refusal("has made interrupting the driver slow")
       ) { site in
         let guest = try site.guest { $0.features.remove(.eventIdx) }

@@ -77,15 +77,14 @@ import Testing
     }
   }
 
-  /// Lets go of what is held as soon as `condition` holds.
+  /// A turn, while which what is held is let go as soon as `condition` holds. Returns the frames taken.
   private func releasing(
-    _ bed: Bed, _ receiver: Int, when condition: @escaping @Sendable () -> Bool,
-    _ body: () throws -> Void
-  ) throws {
+    _ bed: Bed, _ receiver: Int, when condition: @escaping @Sendable () -> Bool
+  ) throws -> Int {
     let holder = Holder(bed: { bed.release(receiver) }, condition: condition)
     let thread = try Linux.Thread(name: "holder") { holder.run() }
-    try body()
-    thread.join()
+    defer { thread.join() }
+    return bed.plane.turn()
   }
 
   @safe private final class Holder: @unchecked Sendable {
@@ -116,9 +115,7 @@ import Testing
     let other = bed.receivers[1]
     // The others are not waited for: one has all of its frames while the first is still held.
     nonisolated(unsafe) let ring = other
-    try releasing(bed, 3, when: { ring.usedIndex >= 9 }) {
-      #expect(bed.plane.turn() == 14)
-    }
+    #expect(try releasing(bed, 3, when: { ring.usedIndex >= 9 }) == 14)
     #expect(bed.received(3) == [0, 2, 4, 6, 8, 10, 11].map { [0, $0] })
     #expect(bed.received(4).filter { $0[0] == 0 } == [1, 3, 5, 7, 9, 10, 11].map { [0, $0] })
     #expect(bed.received(4).filter { $0[0] == 1 } == [[1, 20], [1, 21]])
@@ -139,9 +136,7 @@ import Testing
       bed.send([0, 1, 2], from: sender, to: 3)
       bed.send([3], from: sender, to: nil, at: 3)
     }
-    try releasing(bed, 3, when: { false }) {
-      #expect(bed.plane.turn() == 12)
-    }
+    #expect(try releasing(bed, 3, when: { false }) == 12)
     let received = bed.received(3)
     #expect(received.count == 12)
     for sender in 0..<3 as Range<UInt8> {
@@ -151,7 +146,7 @@ import Testing
     #expect((0..<3).allSatisfy { bed.drops($0)[.queueBusy] == nil })
   }
 
-  @Test("queue_busy: a holder that does not come back is given up, and the sender has its buffers again")
+  @Test("queue_busy: a holder that does not come back is given up; buffers go back all the same")
   func lost() throws {
     let bed = try Bed()
     defer { bed.plane.stop() }

@@ -76,6 +76,7 @@ extension SwitchTests {
         #expect(try Poller.wait([(call.descriptor.raw, .read)], milliseconds: 60_000)[0])
         #expect(guests[0].collect().count == 1)
       }
+      _ = guests[0].collect()
       for sequence in 0..<20 as Range<UInt64> { try interrupt(sequence) }
       #expect(eventually { (try? faults()) == 1 })
       // An interrupt that is slow is one all the same.

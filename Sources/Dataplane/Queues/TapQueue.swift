@@ -48,7 +48,9 @@ public import Linux
     let counters = state.counters
     let buffer = unsafe burst.special.room
     var gathered = Gathered()
-    while gathered.frames < Burst.Special.roomPlaces {
+    // What long ones cost others: as of any burst.
+    var surplus = 0
+    while gathered.frames < Burst.Special.roomPlaces, surplus < Burst.size {
       let index = gathered.frames
       let data = unsafe buffer + (index &* Burst.Special.roomStride &+ TapQueue.frameOffset)
       // SAFETY: a place has room for the header before `data` and the longest frame behind it.
@@ -62,6 +64,7 @@ public import Linux
       }
       gathered.frames &+= 1
       let length = count &- headerSize
+      surplus &+= Burst.surplus(UInt32(truncatingIfNeeded: max(1, length)))
       if length < EthernetHeader.held {
         // Linux pads what it sends to 60 bytes, so nothing shorter is worth a path of its own.
         counters.drop(.runt)

@@ -38,15 +38,17 @@ internal import Linux
     static let parked: UInt8 = 4
   }
 
-  /// Silent queues that are looked at by the clock, and how many of them a tick.
-  static let warmPlaces = 64
-  private static let looks = 16
+  /// Silent queues that are looked at by the clock, and how many of them a tick: so many, or an eighth of them where they
+  /// can't become cold, up to a number that costs a tick no more than half of it.
+  static let warmPlaces = 32
+  private static let looks = 4
+  private static let mostLooks = 64
   /// Ticks of silence after which a queue is not looked at in every turn any more: some 30 microseconds.
   private static let patience: UInt32 = 16
   /// Hot queues that may become silent in one tick, as each costs a fence.
   private static let demotions = 32
-  /// Ticks between two questions to the kernel: some 16 microseconds.
-  private static let coldTicks: UInt32 = 8
+  /// Ticks between two questions to the kernel: some ten microseconds.
+  private static let coldTicks: UInt32 = 4
   /// Kicks that are heeded at a time.
   static let kicks = 32
 
@@ -224,7 +226,9 @@ internal import Linux
   /// How many warm ones are to be looked at in this tick.
   mutating func warmLooks() -> Int {
     defer { looksAtAll = false }
-    return looksAtAll ? warmCount : min(warmCount, Attention.looks)
+    if looksAtAll { return warmCount }
+    // Of three, `min` would make an array of those behind the second.
+    return min(warmCount, max(Attention.looks, min(Attention.mostLooks, warmCount / 8)))
   }
 
   /// The next warm one; there is one.

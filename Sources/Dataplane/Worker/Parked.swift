@@ -273,7 +273,8 @@ extension Worker {
     if unsafe sink.pointee.queue.isReadByCall {
       // The kernel takes frames from several at a time.
       unsafe fillTogether(sink, source, order, count, limit: limit)
-    } else if unsafe (rest.count == 0 || !rest.names(sink)) && Worker.take(sink.pointee.state.lock) {
+    } else if unsafe (rest.count == 0 || !rest.names(sink)) && Worker.take(sink.pointee.state.lock)
+    {
       unsafe fillHeld(sink, source, order, count, limit: limit)
     } else {
       unsafe rest.add(sink, order, count, limit: limit)

@@ -52,7 +52,8 @@ internal import Linux
   }
 
   /// - Parameter sources: by slot.
-  static func make(_ sources: [Source?], version: Int, _ arena: Arena) throws(SystemError) -> Block {
+  static func make(_ sources: [Source?], version: Int, _ arena: Arena) throws(SystemError) -> Block
+  {
     let count = sources.count
     let block = try Block(
       arena, bytes: sourcesOffset(count) + count * MemoryLayout<Source>.stride)
