@@ -92,7 +92,7 @@ import Testing
     #expect(bed.hot.count == Attention.warmPlaces)
     bed.pass(15)
     bed.attention.heard[7] = bed.attention.tick
-    bed.pass(8)
+    bed.pass(4)
     #expect(bed.hot == [7])
     #expect(bed.attention.warmCount == Attention.warmPlaces - 1)
     #expect(bed.asked.isEmpty && bed.attention.coldCount == 0)
