@@ -87,6 +87,8 @@ extension SwitchTests {
       received += guests[0].collect().count
       let dropped = bench.fabric.stats().received.dropped + bench.fabric.stats().sent.dropped
       #expect(UInt64(received) + dropped == limit * UInt64(3 * shape.pairs))
+      // Nobody's frame is lost because another worker was filling the queue.
+      #expect(bench.fabric.stats().received.drops["queue_busy"] == nil)
       bench.expectBalance(.named(guests))
     }
 
@@ -119,7 +121,7 @@ extension SwitchTests {
       #expect(UInt64(received) + dropped == 3 * total)
       #expect(
         Set(stats.received.drops.keys).union(stats.sent.drops.keys)
-          .isSubset(of: ["no_receive_buffer", "queue_busy"]))
+          .isSubset(of: ["no_receive_buffer"]))
       bench.expectBalance(.named(guests))
     }
   }

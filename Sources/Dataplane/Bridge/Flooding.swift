@@ -17,7 +17,8 @@ extension Worker {
   /// Floods frames `first ..< end`. Returns whether that is done; else the rest of the burst waits for it.
   @discardableResult
   mutating func flood(_ source: UnsafePointer<Plan.Source>, _ first: Int, _ end: Int) -> Bool {
-    rest.flood = Rest.Flood(first: first, end: end, start: floodStart)
+    rest.flood = Rest.Flood(
+      first: first, end: end, list: ports.flood, start: floodStart)
     return unsafe floodOn(source)
   }
 
@@ -27,7 +28,7 @@ extension Worker {
     let count = flood.end &- flood.first
     var cost = count &* Worker.copyCost
     for index in flood.first..<flood.end { cost &+= Int(unsafe burst.lengths[index]) }
-    let list = ports.flood
+    let list = flood.list
     let own = Int(unsafe source.pointee.port)
     let start = flood.start
     var slice = Worker.sliceCost

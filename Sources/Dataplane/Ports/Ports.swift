@@ -71,6 +71,10 @@ internal import Synchronization
   @inline(always)
   init(_ base: UnsafeRawPointer?) { unsafe self.base = unsafe base }
 
+  /// No port.
+  @inline(always)
+  static var none: FloodList { unsafe FloodList(nil) }
+
   @inline(always)
   var count: Int { unsafe Int(base?.load(as: UInt32.self) ?? 0) }
 
