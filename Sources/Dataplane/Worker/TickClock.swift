@@ -2,6 +2,8 @@ internal import CLinux
 internal import Glibc
 
 /// The time-stamp counter as a clock.
+///
+/// SAFETY: the kernel writes the one structure that it is given.
 enum TickClock {
   /// A tick is `1 << shift` counts: the power of two that is nearest to two microseconds from above.
   static let shift: UInt64 = {

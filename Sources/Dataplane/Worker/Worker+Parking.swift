@@ -18,8 +18,12 @@ extension Worker {
 
   /// Exchanges the burst in hand for one that was set aside.
   private mutating func exchange(_ index: Int) {
-    unsafe swap(&burst, &parked[index].burst)
-    unsafe swap(&rest, &parked[index].rest)
+    let place = unsafe parked + index
+    let (otherBurst, otherRest) = unsafe (place.pointee.burst, place.pointee.rest)
+    unsafe place.pointee.burst = burst
+    unsafe place.pointee.rest = rest
+    burst = otherBurst
+    rest = otherRest
   }
 
   /// Tries to deliver what was set aside.
