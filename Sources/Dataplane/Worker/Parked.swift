@@ -34,7 +34,7 @@ internal import Linux
     var refused = 0
   }
 
-  private static let capacity = 128
+  private static let capacity = 3 * Burst.size
   private static let positions = 512
 
   let entries: UnsafeMutablePointer<Entry>
@@ -63,10 +63,11 @@ internal import Linux
     return false
   }
 
-  /// Whether so many frames more can be put aside, whichever queues they are for. Those of a burst can, for one destination
-  /// each; a flood has to look.
+  /// Whether a flood of so many frames may have them put aside for one port more, whichever queues of it they are for. Room is
+  /// left for the frames of the burst that go to one port each, and do not look.
   func hasRoom(_ frames: Int) -> Bool {
-    count &+ frames <= Rest.capacity && used &+ frames <= Rest.positions
+    let wanted = frames &+ Burst.size
+    return count &+ wanted <= Rest.capacity && used &+ wanted <= Rest.positions
   }
 
   /// Puts frames aside, for which there is room.
