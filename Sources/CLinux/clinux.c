@@ -20,6 +20,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -264,6 +265,11 @@ int clx_file_size(int fd, uint64_t *length, uint64_t *blockSize, int *isRegular)
   return 0;
 }
 
+int64_t clx_file_allocated(int fd) {
+  struct stat status;
+  return fstat(fd, &status) < 0 ? -errno : status.st_blocks * 512;
+}
+
 int64_t clx_file_system(int fd) {
   struct statfs system;
   if (fstatfs(fd, &system) < 0) return -errno;
@@ -389,4 +395,9 @@ int clx_link_exists(const char *name) {
   int error = result(ioctl(fd, SIOCGIFINDEX, &request));
   close(fd);
   return error == 0 ? 1 : error == -ENODEV ? 0 : error;
+}
+
+int64_t clx_thread_waits(void) {
+  struct rusage usage;
+  return getrusage(RUSAGE_THREAD, &usage) < 0 ? 0 : usage.ru_nvcsw;
 }

@@ -181,6 +181,14 @@ extension Dataplane {
     if let failure { throw DataplaneError("the kick descriptor can't be waited for: \(failure)") }
   }
 
+  /// Breaks a queue for a reason that no worker sees. They look at it no more from their next look at an empty ring on.
+  public func breakDown(_ fault: QueueFault, queue index: Int, of number: Int) {
+    state.withLock { state in
+      guard let port = port(number, state), running(index, port) != nil else { return }
+      port.state.queue(index).counters.setFault(fault)
+    }
+  }
+
   /// Stops waiting for a queue that is broken for good: the descriptor of a deleted interface is always ready, and
   /// would keep its worker from sleeping.
   public func stopWaiting(queue index: Int, of number: Int) {

@@ -135,6 +135,14 @@ extension Dataplane {
   /// Why drivers are interrupted by write(2), which a front-end can keep from returning; `nil`: they are not.
   public var notifierLack: SystemError? { workers.lazy.compactMap(\.notifier.lack).first }
 
+  /// How often workers have had to wait for a guest's memory, and for how long together.
+  public var stalls: (count: UInt64, microseconds: UInt64) {
+    workers.reduce(into: (0, 0)) { sum, worker in
+      sum.count += worker.state.load(.stalls)
+      sum.microseconds += worker.state.load(.stalled)
+    }
+  }
+
   public func workerSamples() -> [WorkerSample] {
     let publications = state.withLock { $0.publications }
     return workers.enumerated().map { index, worker in

@@ -34,6 +34,9 @@ public final class OwnedFD: Sendable {
     return (length, pageSize, regular != 0)
   }
 
+  /// Bytes that the file system keeps for the file: those of its holes are not among them. 0 when it won't tell.
+  public var allocatedBytes: Int { max(0, Int(clx_file_allocated(raw))) }
+
   /// Whether the file is an eventfd.
   public var isEventFD: Bool { clx_is_eventfd(raw) == 1 }
 

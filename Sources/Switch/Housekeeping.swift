@@ -19,14 +19,15 @@ final class Housekeeping: Sendable {
     thread = try Linux.Thread(name: "housekeeping") {
       var nextAge = ContinuousClock.now + step
       var failures = LogLimit()
+      var stalls = dataplane.stalls
       while true {
-        let now = ContinuousClock.now
-        if now >= nextAge {
+        let time = ContinuousClock.now
+        if time >= nextAge {
           dataplane.age()
           // After a pause of the whole machine addresses are not to age all at once.
-          nextAge = max(nextAge + step, now)
+          nextAge = max(nextAge + step, time)
         }
-        let wait = min(look, now.duration(to: nextAge))
+        let wait = min(look, time.duration(to: nextAge))
         let milliseconds = max(1, Int(wait / .milliseconds(1)))
         let watched = [finish, Mapping.vanished].compactMap { $0 }
         do throws(SystemError) {
@@ -42,6 +43,11 @@ final class Housekeeping: Sendable {
         }
         Mapping.vanished?.drain()
         for port in weakParent?.allPorts ?? [] { port.inspect() }
+        let now = dataplane.stalls
+        if now.count != stalls.count {
+          weakParent?.endStalls(milliseconds: Int((now.microseconds - stalls.microseconds) / 1000))
+          stalls = now
+        }
       }
     }
     self.finish = finish

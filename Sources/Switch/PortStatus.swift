@@ -31,6 +31,7 @@ final class PortStatus: Sendable {
     var protocolFeatures: ProtocolFeatures = []
     var deviceStatus: DeviceStatus = []
     var regions: [MemoryRegion] = []
+    var memory = SharedFiles()
     var guestNode: Int?
     /// What the port's thread has made of an IOMMU's messages; `nil`: the guest has none.
     var iotlb: IOTLBStatus?

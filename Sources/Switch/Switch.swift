@@ -59,6 +59,8 @@ public final class Switch: SwitchService {
   private let changes = Lock(0)
   private let started = ContinuousClock.now
   private let housekeeping: Lock<Housekeeping?>
+  /// Lines about waits that nobody is known to have caused.
+  let stallLines = Lock(LogLimit())
 
   /// Starts the workers; fails when a CPU can't be used or there is no memory.
   public convenience init(_ configuration: Configuration, logger: Logger) throws {

@@ -17,6 +17,15 @@ protocol SwitchPort: AnyObject, Sendable {
   func snapshot(macs: [Int: Int]) -> Port
   /// Called a few times a second: looks for queues that have broken since.
   func inspect()
+  /// Bytes of shared memory that its other side has given back of late, as of the last `inspect`.
+  var memoryGivenBack: Int { get }
+  /// Ends what the port does with such memory, as workers had to wait for it.
+  func endStalls(milliseconds: Int)
+}
+
+extension SwitchPort {
+  var memoryGivenBack: Int { 0 }
+  func endStalls(milliseconds: Int) {}
 }
 
 extension LearningCounters {

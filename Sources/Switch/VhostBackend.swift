@@ -94,6 +94,7 @@ final class VhostBackend: Backend {
         })
     makeIOTLB()
     port.status.update { status in
+      status.memory.replace(by: fresh.map(\.region.file))
       status.regions = fresh.map { region, mapping in
         .init(
           guestAddress: region.guestAddress, size: region.size,
@@ -180,6 +181,7 @@ final class VhostBackend: Backend {
       status.protocolFeatures = []
       status.deviceStatus = []
       status.regions = []
+      status.memory.replace(by: [])
       status.guestNode = nil
       status.mtu = nil
       status.iotlb = nil

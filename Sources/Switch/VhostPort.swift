@@ -218,7 +218,14 @@ final class VhostPort: SwitchPort {
 
   // ---- Housekeeping ----
 
+  /// Breaks a ring for a reason that is not in the ring.
+  func breakDown(_ fault: QueueFault, ring index: Int) {
+    parent.dataplane.breakDown(fault, queue: index, of: number)
+    if let run = status.read({ $0.rings[index]?.run }) { inspect(index, run: run) }
+  }
+
   func inspect() {
+    status.update { $0.memory.measure() }
     let sound = status.read { status in
       status.rings.enumerated().compactMap { index, ring in
         ring.flatMap { $0.fault == nil ? (index: index, run: $0.run) : nil }

@@ -117,6 +117,9 @@ CLINUX_INLINE int64_t clx_thread_time(void) {
   return time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
+/// How often the calling thread has given its CPU up because it had to wait for something.
+int64_t clx_thread_waits(void);
+
 /// Lets another thread have the CPU, if one wants it.
 CLINUX_INLINE void clx_yield(void) { sched_yield(); }
 
@@ -203,6 +206,8 @@ int clx_populate(void *address, size_t length);
 int clx_advise_nodump(void *address, size_t length);
 /// The page size of the file system behind `fd` (hugetlbfs: the huge page's) and the file's length.
 int clx_file_size(int fd, uint64_t *length, uint64_t *blockSize, int *isRegular);
+/// Bytes that are kept for the file, without its holes; below 0: -errno.
+int64_t clx_file_allocated(int fd);
 /// The magic number of the file system that `fd` is in.
 int64_t clx_file_system(int fd);
 /// Has accesses to mappings in the table end in zeros, not in SIGBUS, when their files have lost the page; `eventfd` is

@@ -108,6 +108,8 @@ public enum QueueFault: UInt64, CaseIterable, Sendable {
   case chainWithoutEnd
   /// The front-end took memory away that it had shared: shortened the file, say.
   case memoryVanished
+  /// Workers had to wait for memory that the front-end was giving back (decision 16).
+  case memoryStalls
 
   /// The name in the control interface and in Prometheus labels.
   public var name: String {
@@ -117,12 +119,14 @@ public enum QueueFault: UInt64, CaseIterable, Sendable {
     case .deviceGone: "device_gone"
     case .chainWithoutEnd: "chain_without_end"
     case .memoryVanished: "memory_vanished"
+    case .memoryStalls: "memory_stalls"
     }
   }
 
   public var explanation: String {
     switch self {
     case .memoryVanished: "the front-end took memory away that it had shared"
+    case .memoryStalls: "the front-end gave much of its memory back while workers needed it, and they had to wait"
     case .availIndexJump: "avail.idx moved by more than the ring has entries"
     case .headOutOfRange: "the avail ring names a descriptor beyond the table"
     case .chainWithoutEnd: "a chain of a packed ring has no end among the available descriptors"

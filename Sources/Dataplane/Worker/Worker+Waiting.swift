@@ -2,6 +2,8 @@ internal import CLinux
 internal import Synchronization
 
 /// What a worker tells drivers, and how it waits for them.
+///
+/// SAFETY: lists are indexed below their counts, and what they name stays valid until the turn ends.
 extension Worker {
   // ---- Notifications ----
 
@@ -74,4 +76,24 @@ extension Worker {
     if unsafe plan.pointee.version != attention.version { unsafe attention.adopt(plan) }
     unsafe attention.disarm(Plan.sources(plan))
   }
+
+  // ---- Waiting without having wanted to ----
+
+  /// Microseconds that a tick must be late to be looked into: a turn that is all work takes less.
+  static let stallMicroseconds = 5000
+
+  /// A tick was late by so many counts of the time-stamp counter. Something else may have had the CPU, which is no affair
+  /// of a guest's. But a worker waits for nothing between two sleeps; if its thread did all the same, it was a guest's
+  /// memory that the kernel had to find, or that its front-end was taking away (decision 16).
+  @inline(never)
+  mutating func noteStall(_ late: UInt64) {
+    let before = waits
+    noteWaits()
+    if waits == before { return }
+    state.add(.stalls)
+    state.add(.stalled, late / TickClock.counts(microseconds: 1))
+  }
+
+  /// From here on a wait of this thread is none that it wanted.
+  mutating func noteWaits() { waits = clx_thread_waits() }
 }

@@ -55,6 +55,9 @@ internal import Synchronization
   /// much time, in counts of the time-stamp counter, others give up what they have for it.
   let longestWait = TickClock.counts(microseconds: 100_000)
   /// Queues whose other sides may have to be told of what this turn has published.
+  /// Counts of the time-stamp counter by which a tick may be late; and how often this thread had waited before it.
+  let stall = TickClock.counts(microseconds: Worker.stallMicroseconds)
+  var waits: Int64 = 0
   let unannounced: UnsafeMutablePointer<Queue>
   var unannouncedCount = 0
   static let unannouncedCapacity = 16
@@ -205,7 +208,9 @@ internal import Synchronization
   /// What is done every few microseconds: silent queues are looked at. Returns the frames taken.
   @inline(never)
   mutating func tick(_ sources: UnsafePointer<Plan.Source>) -> Int {
-    unsafe attention.begin(clx_ticks(), sources)
+    let now = clx_ticks()
+    if now &- attention.due > stall, attention.due != 0 { noteStall(now &- attention.due) }
+    unsafe attention.begin(now, sources)
     var moved = 0
     for _ in 0..<attention.warmLooks() {
       // One that is parked is silent no more.

@@ -55,6 +55,8 @@ internal import Synchronization
     case busyTurns, sleeps
     /// Queues whose drivers it has stopped interrupting itself.
     case convictions
+    /// Times it had to wait within a turn, and the microseconds (`Worker.noteStall`).
+    case stalls, stalled
   }
 
   @inline(always)

@@ -71,6 +71,8 @@ internal import Synchronization
         ready.signal()
         return
       }
+      // SAFETY: this thread is the worker's only user from here to its end.
+      unsafe worker.pointee.noteWaits()
       ready.signal()
       run()
     }
@@ -164,6 +166,7 @@ internal import Synchronization
       state.add(.sleeps)
       rest()
       let count = unsafe worker.pointee.wait(milliseconds: limit)
+      unsafe worker.pointee.noteWaits()
       wakeUp()
       unsafe worker.pointee.hear(count)
       wake.drain()
