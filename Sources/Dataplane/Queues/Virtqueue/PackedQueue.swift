@@ -26,6 +26,7 @@ internal import Synchronization
   let offloads: Offloads
   /// One used element stands for all of a burst.
   let batches: Bool
+  let start: UInt16
 
   // The worker's.
   /// The next descriptor to take.
@@ -80,6 +81,26 @@ internal import Synchronization
     heldIndex = -1
     unsignalled &+= unpublished
     unpublished = 0
+  }
+
+  // ---- Steering ----
+
+  @inline(always)
+  var mark: UInt16 { next.word }
+
+  /// The descriptor before the mark is available again only when the driver has taken what came in it. And the driver's
+  /// event suppression structure, on a receiveq, names the descriptor that it looks at next, as in a split ring.
+  func hasSeen(_ mark: UInt16) -> Bool {
+    let position = PackedPosition(word: mark)
+    // A mark that was made in another ring may lie beyond this one's end.
+    if position.index >= ring.size { return false }
+    let last = PackedPosition(
+      index: (position.index == 0 ? ring.size : position.index) &- 1,
+      wrap: position.index == 0 ? !position.wrap : position.wrap)
+    if (ring.rest(last.index) & PackedRing.avail != 0) != last.wrap { return true }
+    let event = ring.driverEvent
+    return eventIndex && event &>> 16 & 3 == PackedRing.Event.descriptor
+      && UInt16(truncatingIfNeeded: event) == mark
   }
 
   // ---- Notifications ----

@@ -18,18 +18,19 @@ extension SplitQueue {
     let avail = unsafe try memory.place(of: parts[1])
     let used = unsafe try memory.place(of: parts[2])
     let base = UInt16(truncatingIfNeeded: setup.base)
-    state.counters.setFault(nil)
-    unsafe self.init(
-      ring: SplitRing(
-        descriptors: descriptors, avail: avail, used: used, size: UInt16(size),
-        mask: UInt16(size - 1)), memory: memory.view, state: state,
-      headerSize: setup.version1 || setup.mergeable ? 12 : 10, eventIndex: setup.eventIndex,
-      indirect: setup.indirect, mergeable: setup.mergeable, offloads: setup.offloads,
-      nextAvail: base, seenAvail: base, nextUsed: 0, signalledUsed: 0)
+    let ring = unsafe SplitRing(
+      descriptors: descriptors, avail: avail, used: used, size: UInt16(size),
+      mask: UInt16(size - 1))
     // A split ring's used index is not part of the base; the ring's memory has it (vhost-user:
     // VHOST_USER_SET_VRING_BASE).
-    nextUsed = ring.usedIndex
-    signalledUsed = nextUsed
+    let nextUsed = ring.usedIndex
+    state.counters.setFault(nil)
+    self.init(
+      ring: ring, memory: memory.view, state: state,
+      headerSize: setup.version1 || setup.mergeable ? 12 : 10, eventIndex: setup.eventIndex,
+      indirect: setup.indirect, mergeable: setup.mergeable, offloads: setup.offloads,
+      start: base, usedAhead: nextUsed &- base, nextAvail: base, seenAvail: base,
+      nextUsed: nextUsed, signalledUsed: nextUsed)
   }
 }
 
@@ -58,7 +59,7 @@ extension PackedQueue {
       headerSize: setup.version1 || setup.mergeable ? 12 : 10, eventIndex: setup.eventIndex,
       indirect: setup.indirect, mergeable: setup.mergeable, offloads: setup.offloads,
       // A receiveq's lengths differ, and each must be told.
-      batches: setup.inOrder && isTransmitq, next: next)
+      batches: setup.inOrder && isTransmitq, start: next.word, next: next)
   }
 }
 

@@ -28,6 +28,9 @@ internal import Synchronization
   let indirect: Bool
   let mergeable: Bool
   let offloads: Offloads
+  let start: UInt16
+  /// How many places `used.idx` is ahead of `avail.idx` for one buffer, from beginning to end.
+  let usedAhead: UInt16
 
   // The worker's.
   /// The next entry of the avail ring to take.
@@ -87,6 +90,18 @@ internal import Synchronization
   mutating func breakDown(_ fault: QueueFault) {
     counters.breakDown(fault)
     seenAvail = nextAvail
+  }
+
+  // ---- Steering ----
+
+  @inline(always)
+  var mark: UInt16 { nextAvail }
+
+  /// There are never more buffers between `avail.idx` and what the driver has taken than the ring has entries
+  /// (2.7.13.3). And the used event index, on a receiveq, names the entry that the driver looks at next: 2.7.7.2 leaves
+  /// it what it likes to write, but nobody who waits for frames is known to name a later one.
+  func hasSeen(_ mark: UInt16) -> Bool {
+    ring.availIndex &- mark >= ring.size || eventIndex && ring.usedEvent == mark &+ usedAhead
   }
 
   // ---- Notifications ----

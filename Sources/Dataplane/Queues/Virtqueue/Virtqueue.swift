@@ -78,6 +78,17 @@ protocol Virtqueue {
   /// come after `publish`.
   mutating func wantsInterrupt() -> Bool
 
+  /// Where the next buffer will be taken, in 16 bits: what was delivered lies before it.
+  var mark: UInt16 { get }
+
+  /// Where the ring began.
+  var start: UInt16 { get }
+
+  /// Whether the driver shows that it has taken what was delivered before `mark`: it has made a buffer available in that place
+  /// again; or what it waits for is the buffer there (event index). Neither is always to be seen. May be asked
+  /// beside the queue's user.
+  func hasSeen(_ mark: UInt16) -> Bool
+
   /// Asks the driver not to kick.
   func suppressKicks()
 
@@ -96,6 +107,12 @@ struct PlainBuffer {
 extension Virtqueue {
   @inline(always)
   var counters: Counters { state.counters }
+
+  /// Whether the ring is where it began, and has no buffer: its driver has never made one available.
+  @inline(always)
+  var isUnfilled: Bool {
+    mutating get { mark == start && available(1) == 0 && !counters.isBroken }
+  }
 
   /// Whether the next buffer waits for a translation.
   var isWaiting: Bool { memory.iotlb?.isWaiting ?? false }
