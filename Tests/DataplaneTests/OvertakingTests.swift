@@ -141,7 +141,8 @@ import Testing
 
 /// What a driver has taken of what was delivered.
 @Suite struct SeenTests {
-  @Test("A split ring's driver has seen what it gave back, or waits behind", arguments: [0, 5, 65_530])
+  @Test(
+    "A split ring's driver has seen what it gave back, or waits behind", arguments: [0, 5, 65_530])
   func split(start: Int) throws {
     let driver = try SplitDriver(size: 8, start: UInt16(start))
     let bench = try Bench()

@@ -116,7 +116,9 @@ final class RingMemory {
   }
   var usedEvent: UInt16 {
     get { mapping.base.load(fromByteOffset: avail + 4 + 2 * size, as: UInt16.self) }
-    set { mapping.base.storeBytes(of: newValue, toByteOffset: avail + 4 + 2 * size, as: UInt16.self) }
+    set {
+      mapping.base.storeBytes(of: newValue, toByteOffset: avail + 4 + 2 * size, as: UInt16.self)
+    }
   }
   var usedFlags: UInt16 { mapping.base.load(fromByteOffset: used, as: UInt16.self) }
 

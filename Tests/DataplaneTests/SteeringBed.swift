@@ -48,7 +48,8 @@ final class SteeringBed {
   private func start(_ port: Int, _ index: Int, base: UInt32, enabled: Bool) throws {
     let ring = rings[port][index]
     try plane.startRing(
-      index, of: port, ring.setup(base: base, eventIndex: eventIndex, enabled: enabled), memory: ring.memory,
+      index, of: port, ring.setup(base: base, eventIndex: eventIndex, enabled: enabled),
+      memory: ring.memory,
       worker: index / 2 % workers)
   }
 
@@ -71,7 +72,8 @@ final class SteeringBed {
       let place = ring.buffers + number % SteeringBed.ringSize * 192
       ring.write([UInt8](repeating: 0, count: 12) + bytes, at: place)
       ring.describe(
-        number % SteeringBed.ringSize, address: ring.address(place), length: UInt32(12 + bytes.count))
+        number % SteeringBed.ringSize, address: ring.address(place),
+        length: UInt32(12 + bytes.count))
       ring.offer(UInt16(number % SteeringBed.ringSize))
     }
   }

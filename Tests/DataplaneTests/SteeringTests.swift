@@ -116,7 +116,9 @@ import Testing
     arguments: [1, 2])
   func reset(workers: Int) throws {
     let bed = try bed(workers: workers)
-    for flow in 0..<24 { bed.send(SteeringBed.frame(flow, from: 1, to: 0), from: 1, pair: flow % 8) }
+    for flow in 0..<24 {
+      bed.send(SteeringBed.frame(flow, from: 1, to: 0), from: 1, pair: flow % 8)
+    }
     for closed in [5, 2] {
       try bed.enable(closed, of: 1, false)
       let places = bed.places(0..<24, from: 0, to: 1)
@@ -142,7 +144,9 @@ import Testing
   func forgets() throws {
     let bed = try bed()
     let unknown = bed.places(0..<24, from: 0, to: 1)
-    for flow in 0..<24 { bed.send(SteeringBed.frame(flow, from: 1, to: 0), from: 1, pair: flow % 8) }
+    for flow in 0..<24 {
+      bed.send(SteeringBed.frame(flow, from: 1, to: 0), from: 1, pair: flow % 8)
+    }
     #expect(bed.places(0..<24, from: 0, to: 1) == (0..<24).map { $0 % 8 })
     for pair in 1..<8 { try bed.enable(pair, of: 1, false) }
     #expect(bed.places(0..<24, from: 0, to: 1).allSatisfy { $0 == 0 })

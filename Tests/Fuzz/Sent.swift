@@ -49,7 +49,8 @@ struct Sent {
     guard let headers = FrameHeaders(frame) else { return frame }
     var frame = frame
     func set(_ value: Int, _ place: Int) {
-      frame.replaceSubrange(place..<(place + 2), with: [UInt8(value >> 8 & 255), UInt8(value & 255)])
+      frame.replaceSubrange(
+        place..<(place + 2), with: [UInt8(value >> 8 & 255), UInt8(value & 255)])
     }
     let network = headers.network
     if headers.version == 6 {
