@@ -145,7 +145,7 @@ import Testing
     ),
     (
       "ports: [{ name: a, vhost-user: { path: /a, offloads: [csum, [host-tso4]] } }]",
-      "1:59: vhost-user.offloads must be a list of words, not of a list"
+      ": vhost-user.offloads must be a list of words, not of a list"
     ),
     (
       "ports: [{ name: a, vhost-user: { path: /a, offloads: } }]",

@@ -107,18 +107,18 @@ import Testing
     #expect(entry.sent == -1 && entry.delivered == 7 && entry.place == 0)
   }
 
-  @Test("A pause is half a second at least, across the clock's end too")
+  @Test("A pause is two seconds at least, across the clock's end too")
   func pause() {
     for start in 0..<64 {
       let time = FlowTable.Time(UInt8(start))
       for steps in 0..<64 {
         let later = FlowTable.Time(UInt8((start + steps) % 64))
-        #expect(later.isPause(since: time) == (steps >= 5))
+        #expect(later.isPause(since: time) == (steps >= 3))
       }
     }
     // Two microseconds a tick, and four.
-    #expect(FlowTable.Time(tick: 5 << 16).isPause(since: .init(tick: 0)))
-    #expect(!FlowTable.Time(tick: 250_000).isPause(since: .init(tick: 0)))
+    #expect(FlowTable.Time(tick: 3 << 19).isPause(since: .init(tick: 0)))
+    #expect(!FlowTable.Time(tick: 1_000_000).isPause(since: .init(tick: 0)))
   }
 
   private final class Box: Sendable {

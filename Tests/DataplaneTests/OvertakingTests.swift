@@ -176,7 +176,7 @@ import Testing
     driver.memory.offer(id)
   }
 
-  @Test("A packed ring's driver has seen what it gave back, or waits behind", arguments: [5, 7, 8])
+  @Test("A packed ring's driver has seen what it gave back", arguments: [5, 7, 8])
   func packed(size: Int) throws {
     let driver = try PackedDriver(size: size)
     let bench = try Bench()
@@ -205,9 +205,8 @@ import Testing
         #expect(!queue.hasSeen(mark))
       }
       driver.pass(1)
+      // Which may be a word from two laps ago.
       driver.setDriverEvent(2, mark)
-      #expect(queue.hasSeen(mark))
-      driver.setDriverEvent(0, mark)
       #expect(!queue.hasSeen(mark))
       offer()
       #expect(queue.hasSeen(mark))

@@ -109,7 +109,7 @@ internal import Synchronization
     }
   }
 
-  /// A moment by a worker's clock, in steps of some tenths of a second, of which 64 are told apart.
+  /// A moment by a worker's clock, in steps of one to two seconds, of which 64 are told apart.
   struct Time: Equatable {
     let number: UInt8
 
@@ -118,11 +118,11 @@ internal import Synchronization
 
     /// - Parameter tick: `Attention.tick`, of two to four microseconds.
     @inline(always)
-    init(tick: UInt32) { self.init(UInt8(truncatingIfNeeded: tick &>> 16)) }
+    init(tick: UInt32) { self.init(UInt8(truncatingIfNeeded: tick &>> 19)) }
 
-    /// Whether at least half a second has passed since. After some ten seconds it may seem not to have.
+    /// Whether at least two seconds have passed since. After a minute or two it may seem not to have.
     @inline(always)
-    func isPause(since earlier: Time) -> Bool { (number &- earlier.number) & 63 >= 5 }
+    func isPause(since earlier: Time) -> Bool { (number &- earlier.number) & 63 >= 3 }
   }
 
   // ---- Workers ----

@@ -10,7 +10,7 @@ internal import Synchronization
 /// A guest may change the pair with every frame it sends: a Linux guest does whenever a flow's acknowledgements are made
 /// now by the process that reads, now by the interrupt, on different CPUs. Frames in two receiveqs have no order, so a
 /// flow moves only when none of its frames can be left where it was: the driver has been seen past them
-/// (`Queue.hasSeen`), or nothing was delivered of the flow for half a second. Until then it stays. It does not
+/// (`Queue.hasSeen`), or nothing was delivered of the flow for two seconds. Until then it stays. It does not
 /// stay on a pair that is not enabled any more.
 ///
 /// A pair whose receiveq was never given a buffer, of a driver that enables more pairs than it fills, is left out: its

@@ -88,8 +88,10 @@ internal import Synchronization
   @inline(always)
   var mark: UInt16 { next.word }
 
-  /// The descriptor before the mark is available again only when the driver has taken what came in it. And the driver's
-  /// event suppression structure, on a receiveq, names the descriptor that it looks at next, as in a split ring.
+  /// The descriptor before the mark is available again only when the driver has taken what came in it.
+  ///
+  /// What the driver's event suppression structure names tells nothing here: Linux leaves it as it was while it polls, and
+  /// in a packed ring a place has the same number again after two laps.
   func hasSeen(_ mark: UInt16) -> Bool {
     let position = PackedPosition(word: mark)
     // A mark that was made in another ring may lie beyond this one's end.
@@ -97,10 +99,7 @@ internal import Synchronization
     let last = PackedPosition(
       index: (position.index == 0 ? ring.size : position.index) &- 1,
       wrap: position.index == 0 ? !position.wrap : position.wrap)
-    if (ring.rest(last.index) & PackedRing.avail != 0) != last.wrap { return true }
-    let event = ring.driverEvent
-    return eventIndex && event &>> 16 & 3 == PackedRing.Event.descriptor
-      && UInt16(truncatingIfNeeded: event) == mark
+    return (ring.rest(last.index) & PackedRing.avail != 0) != last.wrap
   }
 
   // ---- Notifications ----

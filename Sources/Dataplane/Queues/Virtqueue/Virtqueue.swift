@@ -85,8 +85,8 @@ protocol Virtqueue {
   var start: UInt16 { get }
 
   /// Whether the driver shows that it has taken what was delivered before `mark`: it has made a buffer available in that place
-  /// again; or what it waits for is the buffer there (event index). Neither is always to be seen. May be asked
-  /// beside the queue's user.
+  /// again; or, in a split ring, what it waits for is the buffer there (event index). Neither is always to be seen. May be
+  /// asked beside the queue's user.
   func hasSeen(_ mark: UInt16) -> Bool
 
   /// Asks the driver not to kick.
