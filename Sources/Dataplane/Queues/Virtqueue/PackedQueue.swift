@@ -26,6 +26,7 @@ internal import Synchronization
   let offloads: Offloads
   /// One used element stands for all of a burst.
   let batches: Bool
+  /// Where the ring began.
   let start: UInt16
 
   // The worker's.
@@ -40,6 +41,8 @@ internal import Synchronization
   var unsignalled = 0
   /// Index of the memory region hit last.
   var region = 0
+  /// A buffer has been available (`isUnfilled`).
+  var wasFilled = false
 
   // ---- Burst limits ----
 
@@ -100,6 +103,15 @@ internal import Synchronization
       index: (position.index == 0 ? ring.size : position.index) &- 1,
       wrap: position.index == 0 ? !position.wrap : position.wrap)
     return (ring.rest(last.index) & PackedRing.avail != 0) != last.wrap
+  }
+
+  var isUnfilled: Bool {
+    mutating get {
+      if wasFilled || counters.isBroken { return false }
+      // A place comes again after two laps, so it is looked at only before the first buffer.
+      wasFilled = next.word != start || available(1) > 0
+      return !wasFilled
+    }
   }
 
   // ---- Notifications ----

@@ -18,19 +18,19 @@ extension SplitQueue {
     let avail = unsafe try memory.place(of: parts[1])
     let used = unsafe try memory.place(of: parts[2])
     let base = UInt16(truncatingIfNeeded: setup.base)
-    let ring = unsafe SplitRing(
-      descriptors: descriptors, avail: avail, used: used, size: UInt16(size),
-      mask: UInt16(size - 1))
-    // A split ring's used index is not part of the base; the ring's memory has it (vhost-user:
-    // VHOST_USER_SET_VRING_BASE).
-    let nextUsed = ring.usedIndex
     state.counters.setFault(nil)
-    self.init(
-      ring: ring, memory: memory.view, state: state,
+    unsafe self.init(
+      ring: SplitRing(
+        descriptors: descriptors, avail: avail, used: used, size: UInt16(size),
+        mask: UInt16(size - 1)), memory: memory.view, state: state,
       headerSize: setup.version1 || setup.mergeable ? 12 : 10, eventIndex: setup.eventIndex,
       indirect: setup.indirect, mergeable: setup.mergeable, offloads: setup.offloads,
-      start: base, usedAhead: nextUsed &- base, nextAvail: base, seenAvail: base,
-      nextUsed: nextUsed, signalledUsed: nextUsed)
+      nextAvail: base, seenAvail: base, nextUsed: 0, signalledUsed: 0)
+    // A split ring's used index is not part of the base; the ring's memory has it (vhost-user:
+    // VHOST_USER_SET_VRING_BASE).
+    goOnAtUsed(otherwise: base)
+    // Until the first entry is looked for, the driver may change its mind.
+    seenAvail = nextAvail
   }
 }
 
@@ -43,7 +43,9 @@ extension PackedQueue {
     guard (1...32768).contains(size) else {
       throw DataplaneError("a packed ring of \(size) descriptors: not within 1…32768")
     }
-    let next = PackedPosition(word: UInt16(truncatingIfNeeded: setup.base))
+    // What was taken and not given back is taken again. Some front-ends know of avail alone, and leave the other half 0.
+    let used = setup.base >> 16
+    let next = PackedPosition(word: UInt16(truncatingIfNeeded: used == 0 ? setup.base : used))
     guard next.index < size else {
       throw DataplaneError("a packed ring of \(size) descriptors can't begin at \(next.index)")
     }

@@ -81,8 +81,8 @@ protocol Virtqueue {
   /// Where the next buffer will be taken, in 16 bits: what was delivered lies before it.
   var mark: UInt16 { get }
 
-  /// Where the ring began.
-  var start: UInt16 { get }
+  /// Whether the ring has no buffer, and has had none since it started: its driver has never filled it.
+  var isUnfilled: Bool { mutating get }
 
   /// Whether the driver shows that it has taken what was delivered before `mark`: it has made a buffer available in that place
   /// again; or, in a split ring, what it waits for is the buffer there (event index). Neither is always to be seen. May be
@@ -107,12 +107,6 @@ struct PlainBuffer {
 extension Virtqueue {
   @inline(always)
   var counters: Counters { state.counters }
-
-  /// Whether the ring is where it began, and has no buffer: its driver has never made one available.
-  @inline(always)
-  var isUnfilled: Bool {
-    mutating get { mark == start && available(1) == 0 && !counters.isBroken }
-  }
 
   /// Whether the next buffer waits for a translation.
   var isWaiting: Bool { memory.iotlb?.isWaiting ?? false }
