@@ -35,6 +35,8 @@ struct YAMLFields: FieldReader {
 
   mutating func integer(_ key: String) -> Int? { reader.integer(mapping, key, in: nil) }
 
+  mutating func words(_ key: String) -> [String]? { reader.words(mapping, key) }
+
   mutating func choice<Value: RawRepresentable<String> & CaseIterable>(
     _ key: String, as type: Value.Type
   ) -> Value? {
@@ -80,6 +82,18 @@ extension ConfigurationReader {
       return nil
     }
     return scalar.string
+  }
+
+  /// A word, or a list of words.
+  mutating func words(_ mapping: YAMLMapping, _ key: String) -> [String]? {
+    guard let node = mapping[key] else { return nil }
+    let place = "\(mapping.place).\(key)"
+    guard case .sequence(let sequence) = node else { return string(mapping, key).map { [$0] } }
+    return sequence.compactMap { element in
+      if let scalar = element.scalar, !isNull(element) { return scalar.string }
+      note(element.mark, "\(place) must be a list of words, not of \(described(element))")
+      return nil
+    }
   }
 
   mutating func required(_ mapping: YAMLMapping, _ key: String) -> String? {

@@ -87,6 +87,22 @@ private struct JSONObject: FieldReader {
     return int
   }
 
+  func words(_ key: String) throws(ServiceError) -> [String]? {
+    guard let value = value(key) else { return nil }
+    if case .string(let word) = value { return [word] }
+    guard case .array(let elements) = value else {
+      throw wrong(key, "a string or an array of strings", value)
+    }
+    var words: [String] = []
+    for element in elements {
+      guard case .string(let word) = element else {
+        throw wrong(key, "a string or an array of strings", element)
+      }
+      words.append(word)
+    }
+    return words
+  }
+
   func choice<Value: RawRepresentable<String> & CaseIterable>(
     _ key: String, as type: Value.Type
   ) throws(ServiceError) -> Value? {

@@ -16,6 +16,9 @@ public protocol FieldReader {
   /// A whole number; `nil` when there is none.
   mutating func integer(_ key: String) throws(Failure) -> Int?
 
+  /// A word, or a list of words; `nil` when there is none.
+  mutating func words(_ key: String) throws(Failure) -> [String]?
+
   /// One of the words of an enumeration; `nil` when there is none.
   mutating func choice<Value: RawRepresentable<String> & CaseIterable>(
     _ key: String, as type: Value.Type

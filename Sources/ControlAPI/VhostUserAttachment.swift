@@ -23,10 +23,13 @@ public struct VhostUserRequest: Codable, Sendable, Equatable {
   public var memory: String?
   /// Most regions of it at a time, 1 to 512; `nil`: the daemon's own limit.
   public var regions: Int?
+  /// Offloads that are offered, as words for `OffloadName.names`; `nil`: all.
+  public var offloads: [String]?
 
   public init(
     path: String, mode: SocketMode? = nil, queues: Int? = nil, owner: String? = nil,
-    group: String? = nil, permissions: String? = nil, memory: String? = nil, regions: Int? = nil
+    group: String? = nil, permissions: String? = nil, memory: String? = nil, regions: Int? = nil,
+    offloads: [String]? = nil
   ) {
     self.path = path
     self.mode = mode
@@ -36,6 +39,7 @@ public struct VhostUserRequest: Codable, Sendable, Equatable {
     self.permissions = permissions
     self.memory = memory
     self.regions = regions
+    self.offloads = offloads
   }
 }
 
@@ -44,7 +48,7 @@ extension VhostUserRequest: Attachment {
 
   public static let kind = PortKind.vhostUser
   public static let keys = [
-    "path", "mode", "queues", "owner", "group", "permissions", "memory", "regions",
+    "path", "mode", "queues", "owner", "group", "permissions", "memory", "regions", "offloads",
   ]
 
   public init<Fields: FieldReader>(from fields: inout Fields) throws(Fields.Failure) {
@@ -56,6 +60,7 @@ extension VhostUserRequest: Attachment {
     permissions = try fields.string("permissions")
     memory = try fields.string("memory")
     regions = try fields.integer("regions")
+    offloads = try fields.words("offloads")
   }
 
   public var faults: [RequestFault] {
@@ -81,6 +86,9 @@ extension VhostUserRequest: Attachment {
     }
     if let regions, !regionLimits.contains(regions) {
       fault("regions", "must be 1 to 512, not \(regions)")
+    }
+    if let offloads, case .failure(let wrong) = OffloadName.names(offloads) {
+      fault("offloads", wrong.message)
     }
     return faults
   }
@@ -125,6 +133,8 @@ public struct VhostUserStatus: Codable, Sendable, Equatable {
   /// Most bytes of guest memory, and most regions of it, that a front-end may share.
   public var memoryLimit: UInt64?
   public var regionLimit: Int?
+  /// Offloads that are offered, by the names of `OffloadName`.
+  public var offloads: [String]?
   /// What is known of the guest's IOMMU, when it has one.
   public var iotlb: IOTLBStatus?
 
@@ -132,7 +142,7 @@ public struct VhostUserStatus: Codable, Sendable, Equatable {
     path: String, mode: SocketMode, queuePairs: Int, frontEndPID: Int? = nil, connections: Int = 0,
     features: [String] = [], protocolFeatures: [String] = [], deviceStatus: [String] = [],
     memoryRegions: [MemoryRegion] = [], memoryLimit: UInt64? = nil, regionLimit: Int? = nil,
-    iotlb: IOTLBStatus? = nil
+    offloads: [String]? = nil, iotlb: IOTLBStatus? = nil
   ) {
     self.path = path
     self.mode = mode
@@ -145,6 +155,7 @@ public struct VhostUserStatus: Codable, Sendable, Equatable {
     self.memoryRegions = memoryRegions
     self.memoryLimit = memoryLimit
     self.regionLimit = regionLimit
+    self.offloads = offloads
     self.iotlb = iotlb
   }
 }
@@ -163,6 +174,7 @@ extension VhostUserStatus: AttachmentStatus {
       Fact("front-end", frontEndPID.map { "process \($0)" } ?? "none that is known"),
       Fact("connections", Figures.grouped(connections)),
     ]
+    if let offloads { facts.append(Fact("offloads offered", OffloadName.text(offloads))) }
     if let memoryLimit, let regionLimit {
       let shared = memoryRegions.reduce(0) { $0 + $1.size }
       facts.append(

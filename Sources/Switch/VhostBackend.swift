@@ -38,10 +38,9 @@ final class VhostBackend: Backend {
     var offered: Features = [
       .version1, .netMrgRxbuf, .anyLayout, .ringIndirectDesc, .ringEventIdx,
       .ringPacked, .inOrder, .netMTU, .accessPlatform, .vhostUserProtocol,
-      // Whatever a guest asks for, its peer may lack: then the switch does it (decision 11, also why not UFO).
-      .netCsum, .netHostTSO4, .netHostTSO6, .netHostECN, .netHostUSO,
-      .netGuestCsum, .netGuestTSO4, .netGuestTSO6, .netGuestECN, .netGuestUSO4, .netGuestUSO6,
     ]
+    // Whatever a guest asks for, its peer may lack: then the switch does it (decision 11, also why not UFO).
+    for offload in port.offloads { offered.insert(offload.feature) }
     // The control queue is the front-end's own, but several queue pairs depend on it (virtio v1.4, 5.1.3.1).
     if port.pairs > 1 { offered.formUnion([.netMQ, .netCtrlVQ]) }
     return offered
@@ -185,6 +184,25 @@ final class VhostBackend: Backend {
       status.guestNode = nil
       status.mtu = nil
       status.iotlb = nil
+    }
+  }
+}
+
+extension OffloadName {
+  /// The feature bit.
+  fileprivate var feature: Features {
+    switch self {
+    case .csum: .netCsum
+    case .hostTSO4: .netHostTSO4
+    case .hostTSO6: .netHostTSO6
+    case .hostECN: .netHostECN
+    case .hostUSO: .netHostUSO
+    case .guestCsum: .netGuestCsum
+    case .guestTSO4: .netGuestTSO4
+    case .guestTSO6: .netGuestTSO6
+    case .guestECN: .netGuestECN
+    case .guestUSO4: .netGuestUSO4
+    case .guestUSO6: .netGuestUSO6
     }
   }
 }

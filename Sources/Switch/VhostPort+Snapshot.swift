@@ -17,7 +17,8 @@ extension VhostPort {
         connections: status.connections, features: status.features.names,
         protocolFeatures: status.protocolFeatures.names,
         deviceStatus: status.deviceStatus.names, memoryRegions: status.regions,
-        memoryLimit: memoryLimit, regionLimit: regionLimit, iotlb: status.iotlb))
+        memoryLimit: memoryLimit, regionLimit: regionLimit,
+        offloads: offloads.map(\.rawValue), iotlb: status.iotlb))
     port.faults = status.faults
     for index in 0..<(2 * pairs) { port.add(queue(index, status.rings[index])) }
     (port.state, port.explanation) = explain(status, port.queues)

@@ -27,6 +27,8 @@ final class VhostPort: SwitchPort {
   /// Most bytes of memory, and most regions of it, that a front-end may share.
   let memoryLimit: UInt64
   let regionLimit: Int
+  /// What is offered of what workers may do for the guest, or leave to it.
+  let offloads: [OffloadName]
   let status: PortStatus
   private unowned let parent: Switch
   private let finish: EventFD
@@ -42,6 +44,7 @@ final class VhostPort: SwitchPort {
     pairs = vhostUser.queues ?? 1
     memoryLimit = vhostUser.memory.flatMap(memorySize) ?? parent.configuration.memoryPerPort
     regionLimit = vhostUser.regions ?? parent.configuration.regionsPerPort
+    offloads = try OffloadName.names(vhostUser.offloads ?? ["all"]).get()
     finish = try EventFD()
     if mode == .server {
       listener = Lock(

@@ -90,7 +90,8 @@ extension TestPacket {
     case .partial:
       return judgeSingle(received[0], features)
     case .segmented(let size):
-      if isTaken(by: features) {
+      // One segment is nothing to be cut.
+      if isTaken(by: features), payload.count > size {
         var header = self.header(mode)
         // Any length that covers the headers will do, and HeaderRules has seen that it does.
         header.hdrLen = received[0].header.hdrLen

@@ -27,7 +27,8 @@ struct PortAddCommand: ParsableCommand {
     commandName: "add", abstract: "Add a port.",
     usage: """
       swivel port add NAME --vhost-user PATH [--mode MODE] [--queues N] [--owner USER] \
-      [--group GROUP] [--permissions OCTAL] [--memory SIZE] [--regions N] [--mtu BYTES] [--macs N]
+      [--group GROUP] [--permissions OCTAL] [--memory SIZE] [--regions N] [--offloads WORDS] \
+      [--mtu BYTES] [--macs N]
       swivel port add NAME --tap DEVICE [--queues N] [--mtu BYTES] [--macs N]
       """)
 
@@ -57,6 +58,11 @@ struct PortAddCommand: ParsableCommand {
     help: ArgumentHelp(
       "Most regions of it, 1 to 512. Default: the daemon's.", valueName: "n"))
   var regions: Int?
+  @Option(
+    help: ArgumentHelp(
+      "Offloads offered: all, none, host (the guest gets complete frames), or a list: csum,host-tso4. Default: all.",
+      valueName: "words"))
+  var offloads: String?
   @Option(help: ArgumentHelp("Largest payload, 68 to 65535.", valueName: "bytes"))
   var mtu: Int?
   @Option(
@@ -86,13 +92,15 @@ struct PortAddCommand: ParsableCommand {
     if let vhostUser {
       request.vhostUser = VhostUserRequest(
         path: vhostUser, mode: mode, queues: queues, owner: owner, group: group,
-        permissions: permissions, memory: memory, regions: regions)
+        permissions: permissions, memory: memory, regions: regions,
+        offloads: offloads?.split(separator: ",", omittingEmptySubsequences: false)
+          .map(String.init))
     }
     if let tap {
       let alien = [
         ("--mode", mode?.rawValue), ("--owner", owner), ("--group", group),
         ("--permissions", permissions), ("--memory", memory),
-        ("--regions", regions.map(String.init)),
+        ("--regions", regions.map(String.init)), ("--offloads", offloads),
       ].first { $0.1 != nil }
       if let alien { throw ValidationError("\(alien.0) is for --vhost-user, not for --tap") }
       request.tap = TapRequest(device: tap, queues: queues)

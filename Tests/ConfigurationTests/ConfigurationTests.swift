@@ -50,7 +50,7 @@ import Testing
         - name: a
           mtu: 9000
           macs: 4096
-          vhost-user: { path: "/a", mode: server, queues: 16, owner: qemu, group: 0, permissions: '600', memory: 64G, regions: 8 }
+          vhost-user: { path: "/a", mode: server, queues: 16, owner: qemu, group: 0, permissions: '600', memory: 64G, regions: 8, offloads: [csum, host-tso4] }
       mac-table: { entries: 1024, age: 5m, per-port: 16 }
       guest-memory: { per-port: 512M, regions: 512, disks: on }
       """
@@ -65,7 +65,8 @@ import Testing
               name: "a",
               vhostUser: VhostUserRequest(
                 path: "/a", mode: .server, queues: 16, owner: "qemu", group: "0",
-                permissions: "600", memory: "64G", regions: 8), mtu: 9000, macs: 4096)
+                permissions: "600", memory: "64G", regions: 8,
+                offloads: ["csum", "host-tso4"]), mtu: 9000, macs: 4096)
           ], macTable: .init(entries: 1024, age: 300, perPort: 16),
           guestMemory: .init(perPort: 512 << 20, regions: 512, onDisks: true)))
   }
@@ -121,7 +122,7 @@ import Testing
     #expect(
       problems(text) == [
         "6:7: unknown key 'quues' in vhost-user; expected path, mode, queues, owner, group, "
-          + "permissions, memory or regions (did you mean 'queues'?)"
+          + "permissions, memory, regions or offloads (did you mean 'queues'?)"
       ])
   }
 
@@ -137,6 +138,18 @@ import Testing
     (
       "workers: { cpus: 0 }",
       "1:18: workers.cpus must be a list of CPU numbers, as in [0, 1], not '0'"
+    ),
+    (
+      "ports: [{ name: a, vhost-user: { path: /a, offloads: tso4 } }]",
+      "vhost-user.offloads must be all, none or host, or a list of csum, host-tso4,"
+    ),
+    (
+      "ports: [{ name: a, vhost-user: { path: /a, offloads: [csum, [host-tso4]] } }]",
+      ": vhost-user.offloads must be a list of words, not of a list"
+    ),
+    (
+      "ports: [{ name: a, vhost-user: { path: /a, offloads: } }]",
+      "vhost-user.offloads must be a string, not nothing"
     ),
     ("workers: { cpus: [] }", "1:18: workers.cpus must name one CPU at least"),
     ("workers: { cpus: [0, 1, 0] }", "1:25: CPU 0 is in workers.cpus twice"),

@@ -29,7 +29,7 @@ import Yams
 
   /// What stands in comments can be uncommented.
   @Test func commentedKeysAreTaken() throws {
-    let commented = #/# (?<key>owner|group|permissions|memory|regions|mtu|macs): /#
+    let commented = #/# (?<key>owner|group|permissions|memory|regions|offloads|mtu|macs): /#
     let text = try text("swivel.yaml").replacing(commented) { "\($0.output.key): " }
     // The client's socket is QEMU's; all others take an owner.
     let configuration = try Configuration.parse(text, file: "swivel.yaml", cpu: 0)
@@ -37,6 +37,7 @@ import Yams
     #expect(configuration.ports[0].vhostUser?.permissions == "0660")
     #expect(configuration.ports[0].vhostUser?.memory == "64G")
     #expect(configuration.ports[0].vhostUser?.regions == 8)
+    #expect(configuration.ports[0].vhostUser?.offloads == ["host"])
     #expect(configuration.ports[1].mtu == 9000 && configuration.ports[1].macs == 4096)
   }
 

@@ -18,6 +18,7 @@ import Testing
       asked.append(key)
       return 1
     }
+    mutating func words(_ key: String) -> [String]? { [requiredString(key)] }
     mutating func choice<Value: RawRepresentable<String> & CaseIterable>(
       _ key: String, as type: Value.Type
     ) -> Value? {

@@ -87,6 +87,38 @@ import Testing
     }
   }
 
+  @Test func offloadsAreWordsThatHoldTogether() throws {
+    func names(_ words: String...) -> [String]? {
+      try? OffloadName.names(words).get().map(\.rawValue)
+    }
+    let all = OffloadName.allCases.map(\.rawValue)
+    #expect(names("all") == all)
+    #expect(names("none") == [])
+    #expect(names("host") == all.filter { !$0.hasPrefix("guest") })
+    #expect(names("host-tso4", "csum") == ["csum", "host-tso4"])
+    #expect(names("guest-csum", "guest-tso6", "guest-ecn")?.count == 3)
+    for name in all where name.hasSuffix("csum") { #expect(names(name) == [name]) }
+    func fault(_ words: [String]) -> String? {
+      let request = PortRequest(
+        name: "a", vhostUser: VhostUserRequest(path: "/a", offloads: words))
+      for fault in request.faults { #expect(fault.keys == ["vhost-user", "offloads"]) }
+      return request.faults.first?.message
+    }
+    let choice =
+      "vhost-user.offloads must be all, none or host, or a list of csum, host-tso4, host-tso6, host-ecn, "
+      + "host-uso, guest-csum, guest-tso4, guest-tso6, guest-ecn, guest-uso4, guest-uso6, not "
+    #expect(fault([]) == choice + "an empty list")
+    #expect(fault(["tso4"]) == choice + "'tso4'")
+    #expect(fault(["none", "csum"]) == choice + "'none' among others")
+    #expect(
+      fault(["csum", "guest-tso4"])
+        == "vhost-user.offloads must name guest-csum where it names guest-tso4")
+    #expect(
+      fault(["csum", "host-ecn"])
+        == "vhost-user.offloads must name host-tso4 or host-tso6 where it names host-ecn")
+    #expect(fault(["all"]) == nil && fault(["guest-csum"]) == nil)
+  }
+
   @Test func exactlyOneKind() {
     #expect(PortRequest(name: "a").faults.map(\.message) == ["a port needs vhost-user or tap"])
     var both = vhost()

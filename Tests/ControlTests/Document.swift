@@ -27,7 +27,7 @@ struct Document: @unchecked Sendable {
 
   private static let known: Set<String> = [
     "type", "description", "additionalProperties", "required", "properties", "items", "enum",
-    "pattern", "minimum", "maximum",
+    "pattern", "minimum", "maximum", "oneOf",
   ]
 
   /// What is wrong with `value`; empty when it fits.
@@ -35,6 +35,10 @@ struct Document: @unchecked Sendable {
     let schema = try resolved(schema)
     var faults = schema.keys.filter { !Document.known.contains($0) }.map {
       "\(place): unknown keyword \($0)"
+    }
+    if let choices = schema["oneOf"] as? [Any] {
+      let fitting = try choices.count { try self.faults(of: value, $0, at: place).isEmpty }
+      return faults + (fitting == 1 ? [] : ["\(place) fits \(fitting) of the schemas"])
     }
     switch try #require(schema["type"] as? String, "no type at \(place)") {
     case "object":

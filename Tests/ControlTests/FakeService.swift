@@ -105,7 +105,7 @@ final class FakeService: SwitchService {
         deviceStatus: ["DRIVER_OK"],
         memoryRegions: [
           MemoryRegion(guestAddress: 1 << 32, size: 1 << 30, pageSize: 2 << 20, node: 0)
-        ], memoryLimit: 1 << 40, regionLimit: 64,
+        ], memoryLimit: 1 << 40, regionLimit: 64, offloads: ["csum", "guest-csum"],
         iotlb: IOTLBStatus(
           entries: 5, updates: 9, invalidations: 2, misses: 12, waitingRings: [1])),
       received: Counters(

@@ -120,7 +120,7 @@ import Yams
       "VhostUserRequest",
       full: VhostUserRequest(
         path: "/s", mode: .server, queues: 1, owner: "o", group: "g", permissions: "0600",
-        memory: "64G", regions: 8),
+        memory: "64G", regions: 8, offloads: ["none"]),
       least: VhostUserRequest(path: "/s"))
     try check(
       "TapRequest", full: TapRequest(device: "t", queues: 1), least: TapRequest(device: "t"))
@@ -129,6 +129,7 @@ import Yams
     try checkCases("QueueState", QueueState.self)
     try checkCases("QueueDirection", QueueDirection.self)
     try checkCases("SocketMode", SocketMode.self)
+    try checkCases("OffloadName", OffloadName.self)
   }
 
   @Test func requestKeysAreTheSharedOnes() throws {

@@ -105,8 +105,20 @@ import Testing
     (
       #"{"name":"a","vhost-user":{"path":"/s","quues":1}}"#,
       "unknown key 'quues' in vhost-user; expected path, mode, queues, owner, group, permissions, "
-        + "memory or regions "
+        + "memory, regions or offloads "
         + "(did you mean 'queues'?)"
+    ),
+    (
+      #"{"name":"a","vhost-user":{"path":"/s","offloads":[1]}}"#,
+      "the key 'offloads' in vhost-user must be a string or an array of strings, not 1"
+    ),
+    (
+      #"{"name":"a","vhost-user":{"path":"/s","offloads":{}}}"#,
+      "the key 'offloads' in vhost-user must be a string or an array of strings, not an object"
+    ),
+    (
+      #"{"name":"a","vhost-user":{"path":"/s","offloads":"off"}}"#,
+      "vhost-user.offloads must be all, none or host, or a list of csum, host-tso4,"
     ),
     (#"{"name":"a","vhostUser":{"path":"/s"}}"#, "(did you mean 'vhost-user'?)"),
     (#"{"name":7}"#, "the key 'name' in the port must be a string, not 7"),

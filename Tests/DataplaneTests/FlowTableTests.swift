@@ -87,8 +87,47 @@ import Testing
     }
   }
 
+  @Test("Where a flow is sent and where it was delivered, when and how far, are kept apart")
+  func delivery() {
+    let flow = flow(5)
+    table.recordDelivery(flow, -1, pair: 255, at: .init(63), place: 0xFFFF)
+    var entry = table.find(flow).entry
+    #expect(entry.sent == -1 && entry.delivered == 255 && entry.place == 0xFFFF)
+    #expect(entry.time == .init(63) && !entry.isMarked)
+    table.record(flow, pair: 3)
+    let index = table.find(flow).index
+    table.recordDelivery(flow, index, pair: 0, at: .init(1), place: nil)
+    entry = table.find(flow).entry
+    #expect(entry.sent == 3 && entry.delivered == 0 && entry.place == nil)
+    #expect(entry.time == .init(1) && entry.isMarked)
+    // Another flow has the place meanwhile.
+    table.clear()
+    table.recordDelivery(flow, index, pair: 7, at: .init(2), place: 0)
+    entry = table.find(flow).entry
+    #expect(entry.sent == -1 && entry.delivered == 7 && entry.place == 0)
+  }
+
+  @Test("A pause is two seconds at least, across the clock's end too")
+  func pause() {
+    for start in 0..<64 {
+      let time = FlowTable.Time(UInt8(start))
+      for steps in 0..<64 {
+        let later = FlowTable.Time(UInt8((start + steps) % 64))
+        #expect(later.isPause(since: time) == (steps >= 3))
+      }
+    }
+    // Two microseconds a tick, and four.
+    #expect(FlowTable.Time(tick: 3 << 19).isPause(since: .init(tick: 0)))
+    #expect(!FlowTable.Time(tick: 1_000_000).isPause(since: .init(tick: 0)))
+  }
+
   private final class Box: Sendable {
     let stop = Atomic<Bool>(false)
     let wrong = Atomic<Bool>(false)
   }
+}
+
+extension FlowTable {
+  /// The pair a flow was sent on last, or -1.
+  func pair(of flow: FlowHash) -> Int { find(flow).entry.sent }
 }

@@ -114,6 +114,12 @@ final class RingMemory {
     get { mapping.base.load(fromByteOffset: used + 2, as: UInt16.self) }
     set { mapping.base.storeBytes(of: newValue, toByteOffset: used + 2, as: UInt16.self) }
   }
+  var usedEvent: UInt16 {
+    get { mapping.base.load(fromByteOffset: avail + 4 + 2 * size, as: UInt16.self) }
+    set {
+      mapping.base.storeBytes(of: newValue, toByteOffset: avail + 4 + 2 * size, as: UInt16.self)
+    }
+  }
   var usedFlags: UInt16 { mapping.base.load(fromByteOffset: used, as: UInt16.self) }
 
   func usedEntry(_ index: Int) -> (id: UInt32, length: UInt32) {

@@ -17,7 +17,9 @@ extension EndToEnd {
       scratch = try Scratch()
       daemon = try Daemon(
         ports: [
-          Daemon.vhost("vm1", in: scratch, queues: 8), Daemon.vhost("vm2", in: scratch),
+          Daemon.vhost(FrontEnd.ports[0], in: scratch, queues: 8),
+          Daemon.vhost(FrontEnd.ports[1], in: scratch, queues: 8, offloads: "host"),
+          Daemon.vhost("vm2", in: scratch),
         ], scratch: scratch)
       peer = try Guest("vm2", number: 2, in: scratch)
     }
@@ -42,11 +44,11 @@ extension EndToEnd {
     /// Boots the front-end's guest and makes it and its peer talk.
     private func examine(_ frontEnd: FrontEnd, _ row: inout Row) throws {
       let whole = Compatibility.results != nil
-      let guest = try Guest("vm1", number: 1, in: scratch, options: frontEnd.guestOptions)
+      let guest = try Guest(frontEnd.port, number: 1, in: scratch, options: frontEnd.guestOptions)
       defer { guest.end() }
       try guest.awaitBoot()
       try peer.awaitBoot()
-      let features = try daemon.port("vm1").vhostUser?.features ?? []
+      let features = try daemon.port(frontEnd.port).vhostUser?.features ?? []
       row.features = features
       for (feature, expected) in frontEnd.expectations.sorted(by: { $0.key < $1.key }) {
         guard features.contains(feature) == expected else {
@@ -54,6 +56,7 @@ extension EndToEnd {
         }
       }
 
+      if let mode = frontEnd.xdp { try guest.run("xdp eth0 \(mode)") }
       if frontEnd.mtu > 1500 { try peer.run("ip link set eth0 mtu \(frontEnd.mtu)") }
       let most = frontEnd.mtu - 28
       var sizes = [0, 1, 18, 19, 64, 100, 101, 102, 103, 512, 1000, most - 1, most]
@@ -66,32 +69,35 @@ extension EndToEnd {
       guard try guest.fragments() == 0, try peer.fragments() == 0 else {
         throw Failure("datagrams went in pieces")
       }
+      let before = try peer.retransmissions()
       try guest.exchange(
         with: peer, at: "192.0.2.2", own: "2001:db8::1", mebibytes: whole ? frontEnd.mebibytes : 4)
       row.cells.append("\(whole ? frontEnd.mebibytes : 4) MiB")
+      let again = try guest.retransmissions() + peer.retransmissions() - before
       if frontEnd.mtu < 1500 { try expectLimit(guest, frontEnd.mtu) }
+      row.cells.append("\(again)")
       row.cells.append("ok")
     }
 
     /// Nothing larger than its MTU reaches the guest: it is dropped by name. What fits does.
     private func expectLimit(_ guest: Guest, _ mtu: Int) throws {
-      let port = try daemon.port("vm1")
+      let port = try daemon.port(guest.name)
       guard port.mtu == mtu else { throw Failure("the port's MTU is \(port.mtu ?? 0)") }
-      func dropped() throws -> UInt64 { try daemon.port("vm1").sent.drops["exceeds_mtu"] ?? 0 }
+      func dropped() throws -> UInt64 { try daemon.port(guest.name).sent.drops["exceeds_mtu"] ?? 0 }
       let before = try dropped()
       try peer.sweep("192.0.2.1", sizes: [mtu - 28])
       guard try dropped() == before else { throw Failure("a frame that fits was dropped") }
       _ = try peer.run("ping -c 1 -W 1 -s \(mtu - 27) 192.0.2.1; true")
       guard try dropped() == before + 1 else {
-        throw Failure("no drop for exceeds_mtu: \(try daemon.port("vm1").sent.drops)")
+        throw Failure("no drop for exceeds_mtu: \(try daemon.port(guest.name).sent.drops)")
       }
     }
 
     /// Makes everything as it was before the guest came.
     private func leave(_ frontEnd: FrontEnd) throws {
       if frontEnd.mtu > 1500 { try peer.run("ip link set eth0 mtu 1500") }
-      try wait(upTo: 10, for: "vm1's port to wait again") {
-        try daemon.port("vm1").state == .waiting
+      try wait(upTo: 10, for: "\(frontEnd.port) to wait again") {
+        try daemon.port(frontEnd.port).state == .waiting
       }
     }
 
@@ -103,7 +109,7 @@ extension EndToEnd {
       func write(_ frontEnd: FrontEnd) throws {
         guard let folder = Compatibility.results else { return }
         let cells =
-          self.cells.count < 4 ? Array((self.cells + ["", "", ""]).prefix(4)) : self.cells
+          self.cells.count < 5 ? Array((self.cells + ["", "", "", ""]).prefix(5)) : self.cells
         try Table(folder: folder, name: "guests").add(
           [frontEnd.adapter, "`\(frontEnd.title)`"] + cells + [Table.short(features)])
       }

@@ -34,10 +34,11 @@ final class Daemon {
 
   /// A `vhost-user` entry whose socket is `NAME.sock` in the folder.
   static func vhost(
-    _ name: String, in scratch: Scratch, mode: SocketMode = .server, queues: Int = 1
+    _ name: String, in scratch: Scratch, mode: SocketMode = .server, queues: Int = 1,
+    offloads: String = "all"
   ) -> String {
     "{ name: \(name), vhost-user: { path: \(scratch.file("\(name).sock")), mode: \(mode.rawValue),"
-      + " queues: \(queues) } }"
+      + " queues: \(queues), offloads: \(offloads) } }"
   }
 
   static func tap(_ name: String, device: String) -> String {

@@ -12,8 +12,14 @@ struct FrontEnd: Sendable {
   var mtu = 1500
   /// The device's addresses go through QEMU's intel-iommu.
   var iommu = false
+  /// How the guest attaches an XDP program, if it does: `native` or `generic`.
+  var xdp: String?
+  /// The port on which it is: one offers everything, one but the offloads that a guest takes over (`offloads: host`).
+  var port = FrontEnd.ports[0]
   /// Whether the row is among the few that CI runs.
   var smoke = false
+
+  static let ports = ["vm1", "vm1host"]
 
   var adapter: String {
     switch transport {
@@ -34,7 +40,10 @@ struct FrontEnd: Sendable {
   var title: String {
     let several = queuePairs > 1 ? ["queues=\(queuePairs)"] : []
     let words = (properties.isEmpty ? [] : [properties]) + several
-    return words.isEmpty ? "(defaults)" : words.joined(separator: ",")
+    var text = words.isEmpty ? "(defaults)" : words.joined(separator: ",")
+    if port == FrontEnd.ports[1] { text += "; the port: offloads: host" }
+    if let xdp { text += "; XDP, \(xdp)" }
+    return text
   }
 
   /// Of TCP each way when all rows run. Behind an IOMMU every frame of either end waits for QEMU's answer.
@@ -62,6 +71,10 @@ struct FrontEnd: Sendable {
     }
     if queuePairs > 1 { expected["VIRTIO_NET_F_MQ"] = true }
     expected["VIRTIO_F_ACCESS_PLATFORM"] = iommu
+    if port == FrontEnd.ports[1] {
+      expected["VIRTIO_NET_F_CSUM"] = true
+      expected["VIRTIO_NET_F_GUEST_CSUM"] = false
+    }
     return expected
   }
 
@@ -128,5 +141,12 @@ struct FrontEnd: Sendable {
     FrontEnd(queuePairs: 8),
     FrontEnd(device: "packed=on", queuePairs: 2, mtu: 1400, smoke: true),
     FrontEnd(device: "disable-modern=on", queuePairs: 2),
+    // A program in the driver gets frames that are complete, and in one buffer, or the guest has no TCP (docs/guests.md).
+    FrontEnd(xdp: "generic"),
+    FrontEnd(device: nothingReceived, xdp: "native"),
+    FrontEnd(device: "ctrl_guest_offloads=off,\(nothingReceived)", xdp: "native"),
+    FrontEnd(device: "ctrl_guest_offloads=off", xdp: "generic"),
+    FrontEnd(xdp: "native", port: ports[1], smoke: true),
+    FrontEnd(device: "packed=on", queuePairs: 2, xdp: "native", port: ports[1]),
   ]
 }

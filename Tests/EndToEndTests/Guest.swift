@@ -96,6 +96,15 @@ final class Guest {
     return count
   }
 
+  /// Segments that it has sent again: nstat's TcpRetransSegs.
+  func retransmissions() throws -> Int {
+    let text = try run("awk '/^Tcp: [0-9]/ { print $13 }' /proc/net/snmp")
+    guard let count = Int(text.trimmingCharacters(in: .whitespacesAndNewlines)) else {
+      throw Failure("\(name) does not say how many segments it has sent again: \(text)")
+    }
+    return count
+  }
+
   /// Sends bytes over TCP, to another guest or `netns:NAME`; the checksums of both ends must agree.
   func transfer(to place: String, at address: String, mebibytes: Int = 64) throws {
     try finish(startTransfer(to: place, at: address, mebibytes: mebibytes))

@@ -28,13 +28,43 @@ struct Sent {
   /// Holds what a receiver has got against what was sent.
   func judge(_ received: [QueuePair.Received], takes: Offloads) {
     guard let first = received.first else { return }
-    if asksSegments, first.header.gsoType == 0 { return judgeSegments(received, takes) }
+    let isCut = asksSegments && !isOneSegment
+    if isCut, first.header.gsoType == 0 { return judgeSegments(received, takes) }
     hold(received.count == 1, "\(received.count) frames")
-    if asksSegments {
+    hold(isCut || first.header.gsoType == 0, "gso_type \(first.header.gsoType) of one segment")
+    if isCut {
       hold(first.header.gsoType == header.gsoType, "gso_type \(first.header.gsoType)")
       hold(first.header.gsoSize == header.gsoSize, "gso_size \(first.header.gsoSize)")
     }
-    judge(first, frame, takes)
+    judge(first, asksSegments ? withRightLengths : frame, takes)
+  }
+
+  private var isOneSegment: Bool {
+    guard let headers = FrameHeaders(frame) else { return false }
+    return frame.count - headers.length <= Int(header.gsoSize)
+  }
+
+  /// The frame with the lengths that IP's and UDP's headers should have.
+  private var withRightLengths: [UInt8] {
+    guard let headers = FrameHeaders(frame) else { return frame }
+    var frame = frame
+    func set(_ value: Int, _ place: Int) {
+      frame.replaceSubrange(
+        place..<(place + 2), with: [UInt8(value >> 8 & 255), UInt8(value & 255)])
+    }
+    let network = headers.network
+    if headers.version == 6 {
+      set(frame.count - network - 40, network + 4)
+    } else {
+      let before = frame[(network + 2)...(network + 3)]
+      set(frame.count - network, network + 2)
+      if frame[(network + 2)...(network + 3)] != before {
+        set(0, network + 10)
+        set(Int(~InternetChecksum.sum(frame[network..<headers.transport])), network + 10)
+      }
+    }
+    if headers.kind == .udp { set(frame.count - headers.transport, headers.transport + 4) }
+    return frame
   }
 
   /// One frame: as it was, or with its checksum completed.

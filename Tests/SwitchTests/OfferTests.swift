@@ -39,6 +39,63 @@ extension SwitchTests {
       #expect(frontEnd.maxQueuePairs == queues)
     }
 
+    @Test(
+      "Of the offloads those are offered that the port says, and the others are refused",
+      arguments: [
+        nil, ["all"], ["none"], ["host"], ["csum", "guest-csum", "guest-tso4", "host-uso"],
+      ] as [[String]?])
+    func offloads(_ words: [String]?) throws {
+      let bench = try Bench()
+      _ = try bench.fabric.addPort(
+        PortRequest(
+          name: "vm", vhostUser: VhostUserRequest(path: bench.path("vm"), offloads: words)))
+      let frontEnd = try FrontEnd.connect(path: bench.path("vm"))
+      frontEnd.timeout = 120_000
+      try frontEnd.negotiate()
+      let all = OffloadBed.hostAll.union(OffloadBed.guestAll)
+      let expected: VirtioFeatures =
+        switch words {
+        case nil, ["all"]: all
+        case ["none"]: []
+        case ["host"]: OffloadBed.hostAll
+        default: [.csum, .guestCsum, .guestTSO4, .hostUSO]
+        }
+      #expect(frontEnd.offered.intersection(all) == expected)
+      #expect(frontEnd.offered.isConsistent)
+      try frontEnd.setFeatures(frontEnd.offered)
+      let stray = all.subtracting(expected)
+      if stray != [] {
+        #expect(throws: FrontEndError.self) {
+          try frontEnd.setFeatures(stray.union(.version1))
+        }
+      }
+      let status = try #require(try bench.port("vm").vhostUser)
+      #expect(status.offloads?.count == (0..<64).count { expected.rawValue >> UInt64($0) & 1 == 1 })
+      let fact = status.facts.first { $0.name == "offloads offered" }?.value
+      let text = ["all": "all", "none": "none", "host": "host"][words?.first ?? "all"]
+      #expect(fact == text ?? "csum, host-uso, guest-csum, guest-tso4")
+    }
+
+    @Test("A guest that takes nothing over gets frames that are complete")
+    func complete() throws {
+      let bench = try Bench()
+      _ = try bench.fabric.addPort(
+        PortRequest(
+          name: "g1", vhostUser: VhostUserRequest(path: bench.path("g1"), offloads: ["host"])))
+      var options = OffloadBed.options(OffloadBed.guestAll.union(OffloadBed.hostAll))
+      let bed = OffloadBed(
+        sender: try bench.attach("g0", options),
+        receivers: [
+          try {
+            options.features.subtract(OffloadBed.guestAll)
+            return try GuestPort(path: bench.path("g1"), options: options)
+          }()
+        ])
+      try introduce([bed.sender] + bed.receivers)
+      bed.exchange(OffloadBed.shipments())
+      bench.expectBalance(bed.named)
+    }
+
     @Test("What is not served is not offered (E06, E32, E46, E60, E97, E99, E100)")
     func absent() throws {
       let bench = try Bench()

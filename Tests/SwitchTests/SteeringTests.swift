@@ -134,5 +134,65 @@ extension SwitchTests {
       _ = one.collect()
       bench.expectBalance([("one", one), ("eight", eight)])
     }
+
+    @Test(
+      "Acknowledgements hop from pair to pair, and a slow receiver sees every flow in order (E35)",
+      arguments: [1, 2], [false, true])
+    func hopping(workers: Int, packed: Bool) throws {
+      let bench = try Bench(workers: workers)
+      let one = try bench.attach("one")
+      var options = GuestPort.Options()
+      options.queuePairs = 4
+      options.ringSize = 64
+      if packed { options.features.insert(.ringPacked) }
+      let several = try bench.attach("several", options)
+      for flow in 0..<4 {
+        try one.announce(ends(flow).one)
+        try several.announce(ends(flow).eight)
+      }
+      _ = (one.collect(), several.collect())
+      var random = DifferentialTests.Random(state: 0x0E35)
+      func below(_ bound: UInt64) -> Int { Int(random.next() % bound) }
+      var sent = [UInt64](repeating: 0, count: 4)
+      var newest = sent
+      var places = [Int](repeating: -1, count: 4)
+      var (received, reordered, moved) = (0, 0, 0)
+      func take(_ pair: Int, most: Int) {
+        for _ in 0..<most {
+          guard let frame = several.pairs[pair].receive() else { return }
+          guard let content = TestFrame.verify(frame) else { continue }
+          let flow = Int(content.stream)
+          received += 1
+          if content.sequence < newest[flow] { reordered += 1 }
+          if places[flow] != pair { moved += 1 }
+          newest[flow] = content.sequence
+          places[flow] = pair
+        }
+      }
+      var drained = ContinuousClock.now
+      while received < Upheaval.share(of: 4000) {
+        // No frame waits for as long as a flow must be silent to move, however slow the machine is.
+        if ContinuousClock.now - drained > .milliseconds(200) {
+          for pair in 0..<4 { take(pair, most: .max) }
+          drained = .now
+        }
+        for _ in 0..<below(4) {
+          let flow = below(4)
+          let frame = TestFrame.make(
+            to: ends(flow).eight, from: ends(flow).one, stream: UInt32(flow),
+            sequence: sent[flow] + 1)
+          if one.send(frame) { sent[flow] += 1 }
+        }
+        let flow = below(4)
+        let answer = TestFrame.make(to: ends(flow).one, from: ends(flow).eight, sequence: 0)
+        _ = several.send(answer, queue: below(4))
+        take(below(4), most: below(8))
+        while one.receive() != nil {}
+      }
+      #expect(reordered == 0)
+      // They do follow.
+      #expect(moved > 4)
+      bench.expectBalance()
+    }
   }
 }

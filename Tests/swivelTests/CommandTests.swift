@@ -137,7 +137,7 @@ import Testing
       "vm9", "--vhost-user", "/run/vm9.sock", "--mode", "server", "--queues", "4", "--owner",
       "qemu",
       "--group", "kvm", "--permissions", "0660", "--mtu", "9000", "--memory", "64G",
-      "--regions", "8",
+      "--regions", "8", "--offloads", "csum,host-tso4",
     ])
     #expect(
       try command.request()
@@ -145,8 +145,9 @@ import Testing
           name: "vm9",
           vhostUser: VhostUserRequest(
             path: "/run/vm9.sock", mode: .server, queues: 4, owner: "qemu", group: "kvm",
-            permissions: "0660", memory: "64G", regions: 8), mtu: 9000))
-    for option in [["--memory", "64G"], ["--regions", "8"]] {
+            permissions: "0660", memory: "64G", regions: 8, offloads: ["csum", "host-tso4"]),
+          mtu: 9000))
+    for option in [["--memory", "64G"], ["--regions", "8"], ["--offloads", "none"]] {
       #expect(throws: (any Error).self) {
         try PortAddCommand.parse(["up", "--tap", "swivel0"] + option)
       }

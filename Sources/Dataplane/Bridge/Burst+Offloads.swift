@@ -56,6 +56,17 @@ extension Burst {
       asked.segmentSize > 0,
       length &- headers.length <= asked.segmentSize &* Burst.maximumSegmentsOfFrame
     else { return .malformedOffload }
+    guard unsafe headers.setLengths(special.start(index, special.fronts[index]), frame: length)
+    else { return .malformedOffload }
+    let payload = length &- headers.length
+    // One segment is nothing to be cut, and Linux says "bad gso" of some that claim otherwise.
+    if payload <= asked.segmentSize {
+      keep(index, NetHeader(checksumAt: start, offset: asked.checksumOffset), needs: .checksum)
+      return nil
+    }
+    if !headers.isTCP, payload > asked.segmentSize &* Burst.maximumDatagramsOfFrame {
+      needs = needs.union(.manyDatagrams)
+    }
     keep(
       index,
       NetHeader(

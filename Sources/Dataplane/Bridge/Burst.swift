@@ -38,6 +38,8 @@ internal import CVector
   /// Segments one frame may be cut into. With the least that IPv4 hosts must take, 536 bytes, the longest frame has
   /// 123; a frame that asks for thousands would keep a worker for milliseconds.
   static let maximumSegmentsOfFrame = 512
+  /// Datagrams that a receiver is left to cut one frame into: what Linux takes (UDP_MAX_SEGMENTS), before 6.9.
+  static let maximumDatagramsOfFrame = 64
   /// Segments that the frames of one burst may be cut into, for all their receivers together: five times what a burst of
   /// the longest frames has with an MTU of 1,000.
   static let maximumSegmentsOfBurst = 1024

@@ -78,4 +78,35 @@ struct SegmentableHeaders {
     default: return nil
     }
   }
+
+  /// Has the lengths in IP's and UDP's headers be those of the frame, whatever the sender left there: of a packet to be cut
+  /// they are often 0, and each segment gets its own; but not every receiver that takes it whole puts them
+  /// right itself.
+  ///
+  /// - Parameters:
+  ///   - bytes: `length` bytes, in which these headers were found.
+  ///   - frame: bytes of the whole frame.
+  /// - Returns: `false` when there is no such length.
+  func setLengths(_ bytes: UnsafeMutablePointer<UInt8>, frame: Int) -> Bool {
+    // SAFETY: every offset is below `length`, as these headers were found there.
+    func set(_ value: Int, _ offset: Int) -> Bool {
+      let (high, low) = (UInt8(truncatingIfNeeded: value &>> 8), UInt8(truncatingIfNeeded: value))
+      if unsafe bytes[offset] == high && bytes[offset &+ 1] == low { return false }
+      unsafe bytes[offset] = high
+      unsafe bytes[offset &+ 1] = low
+      return true
+    }
+    let packet = isIPv6 ? frame &- network &- 40 : frame &- network
+    if packet > 0xFFFF { return false }
+    if isIPv6 {
+      _ = set(packet, network &+ 4)
+    } else if set(packet, network &+ 2) {
+      _ = set(0, network &+ 10)
+      var sum = Checksum()
+      unsafe sum.add(bytes + network, Int(bytes[network] & 15) &* 4)
+      _ = set(Int((~sum.folded).bigEndian), network &+ 10)
+    }
+    if !isTCP { _ = set(frame &- transport, transport &+ 4) }
+    return true
+  }
 }

@@ -20,16 +20,18 @@ internal import Linux
   struct Sink {
     var queue: Queue
     var state: QueueState
+    /// Number of the queue pair.
+    var pair: UInt16
   }
 
   /// The place of a pair whose receiveq is not open.
   static let closed: UInt16 = 0xFFFF
 
   /// - Parameters:
-  ///   - sinks: with their pairs, in the order of these; one at least.
+  ///   - sinks: in the order of their pairs; one at least.
   ///   - pairs: queue pairs of the port.
   static func make(
-    _ sinks: [(pair: Int, sink: Sink)], pairs: Int, limit: Int, flows: FlowTable?, _ arena: Arena
+    _ sinks: [Sink], pairs: Int, limit: Int, flows: FlowTable?, _ arena: Arena
   ) throws(SystemError) -> Block {
     let placesOffset = MemoryLayout<Output>.stride + sinks.count * MemoryLayout<Sink>.stride
     let block = try Block(arena, bytes: placesOffset + 2 * pairs)
@@ -42,9 +44,9 @@ internal import Linux
       to: Sink.self, capacity: sinks.count)
     let places = unsafe (memory + placesOffset).bindMemory(to: UInt16.self, capacity: pairs)
     unsafe places.initialize(repeating: closed, count: pairs)
-    for (place, entry) in sinks.enumerated() {
-      unsafe (first + place).initialize(to: entry.sink)
-      unsafe places[entry.pair] = UInt16(place)
+    for (place, sink) in sinks.enumerated() {
+      unsafe (first + place).initialize(to: sink)
+      unsafe places[Int(sink.pair)] = UInt16(place)
     }
     return block
   }

@@ -64,9 +64,10 @@ internal import Linux
 
   /// The port as a destination, in memory of its own; `nil` when none of its receiveqs is open.
   func makeOutput(_ arena: Arena) throws(SystemError) -> Block? {
-    let sinks = (0..<pairs).compactMap { pair -> (pair: Int, sink: Output.Sink)? in
+    let sinks = (0..<pairs).compactMap { pair -> Output.Sink? in
       guard let queue = queues[2 * pair], queue.isEnabled else { return nil }
-      return (pair, Output.Sink(queue: queue.queue, state: state.queue(2 * pair)))
+      return Output.Sink(
+        queue: queue.queue, state: state.queue(2 * pair), pair: UInt16(pair))
     }
     if sinks.isEmpty { return nil }
     return try Output.make(

@@ -110,6 +110,40 @@ internal import Linux
     }
   }
 
+  // ---- Steering among the receiveqs of a port ----
+
+  /// How far the queue is filled, as `hasSeen` understands it; asked by who may deliver to it.
+  @inline(always)
+  var mark: UInt16 {
+    switch self {
+    case .split(let queue): unsafe queue.pointee.mark
+    case .packed(let queue): unsafe queue.pointee.mark
+    case .tap: 0
+    }
+  }
+
+  /// Whether the other side shows that it has taken all that was delivered up to a mark. Any worker may ask. `false`
+  /// where that can't be told.
+  func hasSeen(_ mark: UInt16) -> Bool {
+    switch self {
+    case .split(let queue): unsafe queue.pointee.hasSeen(mark)
+    case .packed(let queue): unsafe queue.pointee.hasSeen(mark)
+    // The kernel takes a frame in the call that gives it.
+    case .tap: true
+    }
+  }
+
+  /// Whether nothing was delivered to the queue since it started, and there is no place for anything either: its driver
+  /// has never filled it. Asked by who may deliver to it.
+  @inline(always)
+  var isUnfilled: Bool {
+    switch self {
+    case .split(let queue): unsafe queue.pointee.isUnfilled
+    case .packed(let queue): unsafe queue.pointee.isUnfilled
+    case .tap: false
+    }
+  }
+
   /// Has the queue wake its worker by its doorbell when there is something to take. Returns whether there is already;
   /// then the doorbell need not come, and the worker must look.
   func arm() -> Bool {

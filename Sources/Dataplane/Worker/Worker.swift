@@ -42,7 +42,7 @@ internal import Synchronization
   let lists: UnsafeMutablePointer<List>
   /// The destinations of a burst.
   let receivers: UnsafeMutablePointer<UInt16>
-  let steering: Steering
+  var steering: Steering
   var attention: Attention
   /// Bursts set aside in this turn: `parkedCount` of `Parked.capacity`.
   let parked: UnsafeMutablePointer<Parked>

@@ -19,6 +19,8 @@ public struct Offloads: Sendable, Hashable, BitwiseCopyable {
   /// UDP over IPv4 and over IPv6, in frames to be cut into datagrams.
   public static var udp4: Offloads { Offloads(rawValue: 1 << 4) }
   public static var udp6: Offloads { Offloads(rawValue: 1 << 5) }
+  /// More datagrams than every receiver takes in one frame. Nobody negotiates it, so these are always cut.
+  static var manyDatagrams: Offloads { Offloads(rawValue: 1 << 6) }
 
   /// What every kernel does for its TAP devices.
   public static var tcp: Offloads { checksum.union(tcp4).union(tcp6).union(ecn) }

@@ -26,6 +26,8 @@ internal import Synchronization
   let offloads: Offloads
   /// One used element stands for all of a burst.
   let batches: Bool
+  /// Where the ring began.
+  let start: UInt16
 
   // The worker's.
   /// The next descriptor to take.
@@ -39,6 +41,8 @@ internal import Synchronization
   var unsignalled = 0
   /// Index of the memory region hit last.
   var region = 0
+  /// A buffer has been available (`isUnfilled`).
+  var wasFilled = false
 
   // ---- Burst limits ----
 
@@ -80,6 +84,34 @@ internal import Synchronization
     heldIndex = -1
     unsignalled &+= unpublished
     unpublished = 0
+  }
+
+  // ---- Steering ----
+
+  @inline(always)
+  var mark: UInt16 { next.word }
+
+  /// The descriptor before the mark is available again only when the driver has taken what came in it.
+  ///
+  /// What the driver's event suppression structure names tells nothing here: Linux leaves it as it was while it polls, and
+  /// in a packed ring a place has the same number again after two laps.
+  func hasSeen(_ mark: UInt16) -> Bool {
+    let position = PackedPosition(word: mark)
+    // A mark that was made in another ring may lie beyond this one's end.
+    if position.index >= ring.size { return false }
+    let last = PackedPosition(
+      index: (position.index == 0 ? ring.size : position.index) &- 1,
+      wrap: position.index == 0 ? !position.wrap : position.wrap)
+    return (ring.rest(last.index) & PackedRing.avail != 0) != last.wrap
+  }
+
+  var isUnfilled: Bool {
+    mutating get {
+      if wasFilled || counters.isBroken { return false }
+      // A place comes again after two laps, so it is looked at only before the first buffer.
+      wasFilled = next.word != start || available(1) > 0
+      return !wasFilled
+    }
   }
 
   // ---- Notifications ----

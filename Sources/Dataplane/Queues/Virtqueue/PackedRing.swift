@@ -90,6 +90,7 @@ internal import Synchronization
   /// What tells a descriptor that is available and alone from others.
   static let kindMask: UInt64 =
     availMask | UInt64(Descriptor.next | Descriptor.write | Descriptor.indirect) &<< 48
+  static let avail: UInt64 = UInt64(Descriptor.avail) &<< 48
   static let write: UInt64 = UInt64(Descriptor.write) &<< 48
 }
 
@@ -103,6 +104,11 @@ extension Descriptor {
 struct PackedPosition: Equatable {
   var index: Int
   var wrap: Bool
+
+  init(index: Int, wrap: Bool) {
+    self.index = index
+    self.wrap = wrap
+  }
 
   /// Index in bits 0–14, wrap counter in bit 15: as in event suppression structures, and in each half of a vring
   /// base (vhost-user: "A vring state description").

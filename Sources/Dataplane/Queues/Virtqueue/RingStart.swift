@@ -61,7 +61,7 @@ extension PackedQueue {
       headerSize: setup.version1 || setup.mergeable ? 12 : 10, eventIndex: setup.eventIndex,
       indirect: setup.indirect, mergeable: setup.mergeable, offloads: setup.offloads,
       // A receiveq's lengths differ, and each must be told.
-      batches: setup.inOrder && isTransmitq, next: next)
+      batches: setup.inOrder && isTransmitq, start: next.word, next: next)
   }
 }
 

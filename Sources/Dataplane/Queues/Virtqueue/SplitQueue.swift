@@ -120,6 +120,22 @@ internal import Synchronization
     seenAvail = nextAvail
   }
 
+  // ---- Steering ----
+
+  @inline(always)
+  var mark: UInt16 { nextAvail }
+
+  /// There are never more buffers between `avail.idx` and what the driver has taken than the ring has entries
+  /// (2.7.13.3). And the used event index, on a receiveq, names the entry that the driver looks at next: 2.7.7.2 leaves
+  /// it what it likes to write, but nobody who waits for frames is known to name a later one.
+  func hasSeen(_ mark: UInt16) -> Bool {
+    ring.availIndex &- mark >= ring.size || eventIndex && ring.usedEvent == mark
+  }
+
+  var isUnfilled: Bool {
+    mutating get { bound == 0 && available(1) == 0 && !counters.isBroken }
+  }
+
   // ---- Notifications ----
 
   @inline(always)

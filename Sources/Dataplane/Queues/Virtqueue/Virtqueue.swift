@@ -78,6 +78,17 @@ protocol Virtqueue {
   /// come after `publish`.
   mutating func wantsInterrupt() -> Bool
 
+  /// Where the next buffer will be taken, in 16 bits: what was delivered lies before it.
+  var mark: UInt16 { get }
+
+  /// Whether the ring has no buffer, and has had none since it started: its driver has never filled it.
+  var isUnfilled: Bool { mutating get }
+
+  /// Whether the driver shows that it has taken what was delivered before `mark`: it has made a buffer available in that place
+  /// again; or, in a split ring, what it waits for is the buffer there (event index). Neither is always to be seen. May be
+  /// asked beside the queue's user.
+  func hasSeen(_ mark: UInt16) -> Bool
+
   /// Asks the driver not to kick.
   func suppressKicks()
 
