@@ -45,7 +45,8 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
   /// The posted buffer breaks the rules of a descriptor chain; it went back to the guest empty. Or those for the frames
   /// of one burst have so many descriptors that no more are looked at.
   case malformedReceiveBuffer
-  /// The posted buffer's address is not in the IOTLB; the front-end has been asked for it.
+  /// The address of the posted buffer, or of the ring, is not in the IOTLB, though the front-end was asked for it and the
+  /// frame has waited; or too many wait. On a transmitq: a frame's own address, for which it has waited in its ring.
   case addressNotTranslated
   /// The receiveq itself is broken and stopped.
   case queueBroken
@@ -108,6 +109,8 @@ public enum QueueFault: UInt64, CaseIterable, Sendable {
   case chainWithoutEnd
   /// The front-end took memory away that it had shared: shortened the file, say.
   case memoryVanished
+  /// The front-end does not tell which addresses the guest's IOMMU takes back.
+  case invalidationsMissing
 
   /// The name in the control interface and in Prometheus labels.
   public var name: String {
@@ -117,12 +120,16 @@ public enum QueueFault: UInt64, CaseIterable, Sendable {
     case .deviceGone: "device_gone"
     case .chainWithoutEnd: "chain_without_end"
     case .memoryVanished: "memory_vanished"
+    case .invalidationsMissing: "invalidations_missing"
     }
   }
 
   public var explanation: String {
     switch self {
     case .memoryVanished: "the front-end took memory away that it had shared"
+    case .invalidationsMissing:
+      "the front-end does not tell which addresses the guest's IOMMU takes back, so that the guest's memory would be read "
+        + "and written where it keeps other things now: the card must be behind a root port, with ats=on"
     case .availIndexJump: "avail.idx moved by more than the ring has entries"
     case .headOutOfRange: "the avail ring names a descriptor beyond the table"
     case .chainWithoutEnd: "a chain of a packed ring has no end among the available descriptors"

@@ -20,6 +20,7 @@ internal import Linux
   struct Sink {
     var queue: Queue
     var state: QueueState
+    var port: UInt16
   }
 
   /// The place of a pair whose receiveq is not open.

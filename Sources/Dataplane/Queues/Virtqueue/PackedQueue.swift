@@ -40,6 +40,10 @@ internal import Synchronization
   /// Index of the memory region hit last.
   var region = 0
 
+  // A packed ring is stood for by an empty split one.
+  @inline(always)
+  var isSuspended: Bool { false }
+
   // ---- Burst limits ----
 
   /// `limit` when a chain may be taken now, else 0. How many there are is seen only one after another.

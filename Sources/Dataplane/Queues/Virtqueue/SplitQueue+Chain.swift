@@ -102,7 +102,7 @@ extension SplitQueue {
     _ iotlb: IOTLBView, _ table: UInt64, _ size: UInt32, writable: Bool,
     _ pieces: inout ChainPieces, budget: inout Int
   ) -> DropReason? {
-    if table % 8 != 0 || table.addingReportingOverflow(16 * UInt64(size)).overflow {
+    if table % 8 != 0 || table.addingReportingOverflow(16 * UInt64(size) - 1).overflow {
       return .malformedDescriptor
     }
     var index: UInt32 = 0
