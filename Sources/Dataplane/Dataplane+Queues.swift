@@ -144,7 +144,8 @@ extension Dataplane {
         if index % 2 == 1 { state.slots[queue.worker].release(queue.slot) }
         // Without memory for it they are lost, as when it is stopped.
         port.queues[index] =
-          index % 2 == 1 ? nil : try? SplitQueue.suspended(for: queue, port.state.queue(index), arena)
+          index % 2 == 1
+          ? nil : try? SplitQueue.suspended(for: queue, port.state.queue(index), arena)
         change.noteStop(index, worker: queue.worker)
         change.mustWait = true
         return queue

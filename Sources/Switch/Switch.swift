@@ -26,7 +26,8 @@ public final class Switch: SwitchService {
     public var regionsPerPort: Int
     /// Whether guests' memory may lie in files on disks.
     public var memoryOnDisks: Bool
-    /// Milliseconds for which frames wait where an IOMMU leads them.
+    /// Milliseconds for which frames wait for an IOMMU's translations. A front-end that lives answers within one; one that is
+    /// busy for some seconds is not to cost its guest frames, nor is one that is silent to hold up others for ever.
     public var translationPatience: Int
     public var hugepages: Bool
     public var topology: Topology
@@ -34,7 +35,7 @@ public final class Switch: SwitchService {
     public init(
       cpus: [Int], pinned: Bool = true, busy: Bool = false, macEntries: Int = 16384,
       macAge: Double = 300, macsPerPort: Int = 1024, memoryPerPort: UInt64 = 1 << 40,
-      regionsPerPort: Int = 64, memoryOnDisks: Bool = false, translationPatience: Int = 1000,
+      regionsPerPort: Int = 64, memoryOnDisks: Bool = false, translationPatience: Int = 4000,
       hugepages: Bool = true, topology: Topology = NUMA.topology()
     ) {
       self.cpus = cpus

@@ -146,7 +146,7 @@ extension Session {
     }
     let described = LogDescription(payload)
     guard described.size > 0,
-      !described.offset.addingReportingOverflow(described.size - 1).overflow
+      !described.offset.addingReportingOverflow(described.size).overflow
     else {
       throw .refused(
         .setLogBase, "\(described.size) bytes at offset \(described.offset) make no log")

@@ -119,7 +119,9 @@ public final class Session {
   private func serve(_ connection: Connection) throws(ProtocolError) -> SessionEnd {
     while true {
       connection.watched = backend.missed.map { missed in
-        Connection.Watched(event: missed, until: [asked.due, checks.due].compactMap(\.self).min()) { [unowned self] in askForMisses() }
+        Connection.Watched(event: missed, until: [asked.due, checks.due].compactMap(\.self).min()) {
+          [unowned self] in askForMisses()
+        }
       }
       connection.leftToDo =
         rings.contains { $0.state == .due } ? { [unowned self] in startDue() } : nil

@@ -21,7 +21,8 @@ import Testing
           } else {
             refused += 1
             #expect(
-              model.reduce(0) { $0 + $1.length + 32 } > capacity / 2, "half of it can always be used")
+              model.reduce(0) { $0 + $1.length + 32 } > capacity / 2,
+              "half of it can always be used")
           }
         } else if let oldest = model.first {
           let first = unsafe frames.first

@@ -18,7 +18,7 @@ final class Bench: Sendable {
 
   init(
     workers: Int = 1, busy: Bool = false, macEntries: Int = 1024, macAge: Double = 300,
-    macsPerPort: Int = 1024, translationPatience: Int = 1000
+    macsPerPort: Int = 1024, translationPatience: Int = 4000
   ) throws {
     let directory = "/tmp/swivel-test-\(UUID().uuidString.prefix(13))"
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)

@@ -20,7 +20,7 @@ extension SwitchTests {
 
     /// A switch with a guest behind an IOMMU, g0, and one without, g1.
     func bed(
-      _ options: GuestPort.Options = options(), patience: Int = 1000, workers: Int = 1
+      _ options: GuestPort.Options = options(), patience: Int = 4000, workers: Int = 1
     ) throws -> (bench: Bench, guests: [GuestPort], iommu: IOMMU) {
       let bench = try Bench(workers: workers, translationPatience: patience)
       let guests = [try bench.attach("g0", options), try bench.attach("g1")]

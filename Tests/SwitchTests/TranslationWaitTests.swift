@@ -49,7 +49,8 @@ extension SwitchTests.IOMMUTests {
     iommu.isSilent = true
     try iommu.invalidate(0, size: 0)
     let packet = TestPacket(
-      to: .station(0), from: .station(1), .ipv4(options: 0), .tcp(options: 0), length: 3000, seed: 9)
+      to: .station(0), from: .station(1), .ipv4(options: 0), .tcp(options: 0), length: 3000, seed: 9
+    )
     let mode = TestPacket.Mode.segmented(size: 1000)
     #expect(guests[1].send(packet.frame(mode), header: packet.header(mode)))
     guests[1].settle()

@@ -108,7 +108,8 @@ import Testing
     _ = try frontEnd.close()
   }
 
-  @Test("Who takes nothing back is asked once more; an answer counts unless it was taken back since")
+  @Test(
+    "Who takes nothing back is asked once more; an answer counts unless it was taken back since")
   func checks() throws {
     let (frontEnd, ours) = try translated()
     let backend = frontEnd.backend

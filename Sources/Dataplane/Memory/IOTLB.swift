@@ -40,7 +40,7 @@ internal import Synchronization
   ///   - pairs: queue pairs of the port.
   ///   - patience: milliseconds for which frames and chains wait for a translation.
   public init(
-    _ memory: GuestMemory, pairs: Int = 1, patience: Int = 1000
+    _ memory: GuestMemory, pairs: Int = 1, patience: Int = 4000
   ) throws(SystemError) {
     self.memory = memory
     self.patience = TickClock.counts(microseconds: 1000 * patience)

@@ -74,7 +74,7 @@ internal import Synchronization
     unsafe word(place).pointee.store(value, ordering: .relaxed)
   }
 
-  /// Prepares the block for a ring that is not running, and returns the ring's memory table.
+  /// Prepares the block for a ring that is not running, or is suspended, and returns the ring's memory table.
   ///
   /// - Parameter frames: where frames wait for it, of a receiveq.
   func connect(_ iotlb: IOTLB, access: DeviceAccess, frames: WaitingFrames?) -> MemoryView {
@@ -92,9 +92,11 @@ internal import Synchronization
     store(.window, IOTLBView.within(isNew ? .max : load(.taken) &+ load(.taken) / 2))
     store(.taken, 0)
     store(.takenBefore, 0)
-    let entry = unsafe block.initializeMemory(
-      as: MemoryView.Entry.self,
-      to: MemoryView.Entry(start: 0, size: 0, host: UInt(bitPattern: block)))
+    let entry = unsafe block.bindMemory(to: MemoryView.Entry.self, capacity: 1)
+    // Not while another queue stands for the ring, whose user reads it.
+    if unsafe entry.pointee.host != place {
+      unsafe entry.initialize(to: MemoryView.Entry(start: 0, size: 0, host: place))
+    }
     return unsafe MemoryView(entries: entry, count: 0)
   }
 

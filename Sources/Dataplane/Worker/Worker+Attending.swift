@@ -24,6 +24,8 @@ extension Worker {
       if !isLeft { waiting.remove(place, state) }
     }
     if frames == 0 {
+      // Buffers may have gone back empty, and what is named in this turn is used in no other.
+      if unannouncedCount > 0 || interrupts.count > 0 { tellDrivers() }
       let end = clx_ticks()
       waiting.again = end &+ (end &- begin) &* Worker.respite
     }

@@ -214,7 +214,8 @@ extension Virtqueue {
       iotlb.take(claim.span)
       iotlb.advance(by: claim.span)
       unsafe lookAhead(
-        enough: iotlb.window / 2, writable: true, output: burst.targets, capacity: Burst.targetCapacity)
+        enough: iotlb.window / 2, writable: true, output: burst.targets,
+        capacity: Burst.targetCapacity)
     }
   }
 
