@@ -27,6 +27,16 @@ extension SwitchTests {
       return (bench, guests, try #require(guests[0].iommu))
     }
 
+    /// Receives what still waits in the switch when traffic has ended.
+    private func drain(_ bench: Bench, _ guests: [GuestPort]) {
+      #expect(
+        eventually {
+          for guest in guests { _ = guest.collect() }
+          return bench.isBalanced
+        })
+      for guest in guests { _ = guest.collect() }
+    }
+
     func iotlb(_ bench: Bench) throws -> IOTLBStatus {
       try #require(try bench.port("g0").vhostUser?.iotlb)
     }
@@ -58,6 +68,7 @@ extension SwitchTests {
       #expect(traffic.advance(by: 200))
       let results = traffic.stop()
       #expect(results.allSatisfy { $0.corrupt == 0 && $0.reordered == 0 })
+      drain(bench, guests)
       bench.expectBalance(.named(guests))
       #expect(
         try bench.port("g0").vhostUser?.features.contains("VIRTIO_F_ACCESS_PLATFORM") == true)
@@ -94,6 +105,7 @@ extension SwitchTests {
       }
       let results = traffic.stop()
       #expect(results.allSatisfy { $0.corrupt == 0 && $0.reordered == 0 })
+      drain(bench, guests)
       bench.expectBalance(.named(guests))
       #expect(try iotlb(bench).invalidations >= 10)
     }
