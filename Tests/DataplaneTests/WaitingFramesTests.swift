@@ -3,7 +3,7 @@ import Testing
 @testable import Dataplane
 
 @Suite struct WaitingFramesTests {
-  @Test("What comes out is what went in, in order, and no more than there is room for")
+  @Test("What comes out is what went in, in order, and no more than there is room for (E98)")
   func model() {
     var random = SystemRandomNumberGenerator()
     for capacity in [1 << 12, 1 << 13] {
