@@ -65,9 +65,11 @@ final class PortStatus: Sendable {
   func allowsLine(_ message: String) -> Bool { log.withLock { $0.allows(message) } }
 
   /// Keeps an error, and counts it by name where it has one; returns whether it deserves a line in the log.
-  func record(_ message: String, as name: String?) -> Bool {
+  ///
+  /// - Parameter isCondition: something that is so, and may be of another's making, so that it takes the place of no error.
+  func record(_ message: String, as name: String?, isCondition: Bool = false) -> Bool {
     values.withLock { values in
-      values.lastError = message
+      if !isCondition || values.lastError == nil { values.lastError = message }
       if let name { values.faults[name, default: 0] += 1 }
     }
     return log.withLock { $0.allows(message) }

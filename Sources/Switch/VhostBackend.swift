@@ -13,6 +13,10 @@ final class VhostBackend: Backend {
   /// What the guest's IOMMU lets us reach, when it has one.
   var iotlb: IOTLB?
   private(set) var isTranslated = false
+  private var negotiatedFeatures: Features = []
+  /// What NET_SET_MTU said last, and the MTU that it has led to, if it is in force.
+  private var toldMTU: Int?
+  private var appliedMTU: Int?
   /// Mappings of the present table by the file and range they came from, to be kept when a new table names
   /// them again.
   private var mappings: [(region: GuestRegion, mapping: Mapping)] = []
@@ -48,7 +52,13 @@ final class VhostBackend: Backend {
   }
 
   var protocolFeatures: ProtocolFeatures {
-    [.mq, .rarp, .replyAck, .netMTU, .backendReq, .resetDevice, .configureMemSlots, .status]
+    var offered: ProtocolFeatures = [
+      .rarp, .replyAck, .netMTU, .backendReq, .resetDevice, .configureMemSlots, .status,
+    ]
+    // Without it every front-end knows that there is one pair. What GET_QUEUE_NUM answers some take for pairs (QEMU, DPDK) and
+    // some for virtqueues (Cloud Hypervisor, crosvm), for which 1 is too few to start with.
+    if port.pairs > 1 { offered.insert(.mq) }
+    return offered
   }
 
   var queuePairs: Int { port.pairs }
@@ -58,6 +68,12 @@ final class VhostBackend: Backend {
   func negotiated(_ features: Features, _ protocolFeatures: ProtocolFeatures) {
     isTranslated = features.contains(.accessPlatform) && protocolFeatures.contains(.backendReq)
     makeIOTLB()
+    // The device was reset: whatever drives it next is another station.
+    if features.isEmpty, !negotiatedFeatures.isEmpty {
+      parent.dataplane.flush(port: port.number)
+    }
+    negotiatedFeatures = features
+    applyMTU()
     port.status.update { status in
       status.features = features
       status.protocolFeatures = protocolFeatures
@@ -125,14 +141,27 @@ final class VhostBackend: Backend {
   // ---- The rest ----
 
   func setMTU(_ mtu: Int) throws(BackendError) {
-    // The smaller of what the operator allows and what the front-end asks for.
-    let effective = min(mtu, port.request.mtu ?? mtu)
-    port.status.update { $0.mtu = effective }
-    parent.dataplane.setMTU(effective, port: port.number)
+    toldMTU = mtu
+    applyMTU()
   }
 
-  func sendRARP(mac: [UInt8]) {
-    parent.announce(mac, from: port.number)
+  /// Has the smaller hold of what the operator allows and what the front-end asks for. The latter counts while the driver
+  /// knows of it: with VIRTIO_NET_F_MTU accepted (virtio v1.4, 5.1.4.1).
+  private func applyMTU() {
+    let told = negotiatedFeatures.contains(.netMTU) ? toldMTU : nil
+    let effective = told.map { min($0, port.request.mtu ?? $0) }
+    if effective == appliedMTU { return }
+    appliedMTU = effective
+    port.status.update { $0.mtu = effective }
+    parent.dataplane.setMTU(effective ?? port.request.mtu, port: port.number)
+  }
+
+  func sendRARP(mac: [UInt8]) throws(BackendError) {
+    do {
+      try parent.announce(mac, from: port.number)
+    } catch {
+      throw BackendError("\(error)")
+    }
   }
 
   func statusChanged(_ status: DeviceStatus) {
@@ -150,7 +179,9 @@ final class VhostBackend: Backend {
     pendingMisses = []
     // With its guest gone nothing behind the port is known any more: better a flood than a black hole.
     parent.dataplane.flush(port: port.number)
-    parent.dataplane.setMTU(port.request.mtu, port: port.number)
+    toldMTU = nil
+    negotiatedFeatures = []
+    applyMTU()
     port.status.update { status in
       status.features = []
       status.protocolFeatures = []
