@@ -8,12 +8,26 @@ extension Dataplane {
     iotlb.reclaim()
   }
 
-  /// Has the workers that poll a port's transmitqs look at them again, as their IOTLB has changed.
+  /// Has the workers that poll a port's transmitqs look at them again, as their IOTLB has changed, and those who have left
+  /// frames waiting.
   public func wake(port number: Int) {
     state.withLock { state in
       guard let port = port(number, state) else { return }
-      let polling = port.queues.enumerated().compactMap { $0 % 2 == 1 ? $1?.worker : nil }
-      for worker in Set(polling) { workers[worker].wake.signal() }
+      let polling = Set(port.queues.enumerated().compactMap { $0 % 2 == 1 ? $1?.worker : nil })
+      for (index, worker) in workers.enumerated()
+      where polling.contains(index) || worker.state.waits {
+        worker.wake.signal()
+      }
+    }
+  }
+
+  /// Ends the work of a port's queues for good, until they are started anew.
+  public func breakDown(port number: Int, _ fault: QueueFault) {
+    state.withLock { state in
+      guard let port = port(number, state) else { return }
+      for (index, queue) in port.queues.enumerated() where queue != nil {
+        port.state.queue(index).counters.breakDown(fault)
+      }
     }
   }
 

@@ -100,7 +100,7 @@ extension Dataplane {
 
   private func replaceOutput(of number: Int, _ port: PortRecord?, _ state: inout State) {
     guard let port else { return }
-    let output = required { () throws(SystemError) in try port.makeOutput(arena) }
+    let output = required { () throws(SystemError) in try port.makeOutput(of: number, arena) }
     let old = port.output
     ports.setOutput(output, of: number)
     port.output = output

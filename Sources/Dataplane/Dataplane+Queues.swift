@@ -26,13 +26,19 @@ extension Dataplane {
   public func startQueues(_ starts: [QueueStart], of number: Int) -> [(any Error)?] {
     var made = make(starts, of: number)
     for place in made.indices { watch(&made[place], starts[place].index) }
+    var replaced: [RunningQueue] = []
+    defer { free(replaced) }
     return change(number) { port, state, change in
       zip(starts, made).map { start, made -> (any Error)? in
         switch made {
         case .failure(let error): return error
         case .success(let queue):
           guard let port else { return DataplaneError("there is no port \(number)") }
-          precondition(port.queues[start.index] == nil, "the queue runs already")
+          if let old = port.queues[start.index] {
+            precondition(old.isSuspended, "the queue runs already")
+            replaced.append(old)
+            change.mustWait = true
+          }
           port.queues[start.index] = queue
           change.note(start.index, worker: start.worker)
           return nil
@@ -117,9 +123,48 @@ extension Dataplane {
       // The last look at it, when no worker can find anything more: why it is broken, if it is, can be asked for until
       // the next start.
       _ = queue.inspect(memory)
+      if queue.space?.view.iotlb != nil {
+        // What waited for its buffers has lost them.
+        memory.counters.drop(.addressNotTranslated, memory.view.forget())
+      }
       let position = queue.queue.position
-      state.withLock { _ in unsafe arena.deallocate(queue.block, bytes: queue.byteCount) }
+      free([queue])
       return position
+    }
+  }
+
+  /// Stops queues as `stopQueues` does, for as long as their own parts are not translated. Frames for the receiveqs among them
+  /// wait until `startQueues` or `stopQueues`.
+  ///
+  /// - Returns: as of `stopQueues`.
+  public func suspendQueues(_ indices: [Int], of number: Int) -> [UInt32?] {
+    let suspended = change(number) { port, state, change -> [RunningQueue?] in
+      indices.map { index in
+        guard let port, let queue = running(index, port) else { return nil }
+        if index % 2 == 1 { state.slots[queue.worker].release(queue.slot) }
+        // Without memory for it they are lost, as when it is stopped.
+        port.queues[index] =
+          index % 2 == 1
+          ? nil : try? SplitQueue.suspended(for: queue, port.state.queue(index), arena)
+        change.noteStop(index, worker: queue.worker)
+        change.mustWait = true
+        return queue
+      }
+    }
+    return suspended.map { queue in
+      guard let queue else { return nil }
+      if let doorbell = queue.doorbell { workers[queue.worker].unwatch(doorbell) }
+      let position = queue.queue.position
+      free([queue])
+      return position
+    }
+  }
+
+  /// Gives back what no worker knows any more.
+  private func free(_ queues: [RunningQueue]) {
+    if queues.isEmpty { return }
+    state.withLock { _ in
+      for queue in queues { unsafe arena.deallocate(queue.block, bytes: queue.byteCount) }
     }
   }
 

@@ -26,14 +26,17 @@ public final class Switch: SwitchService {
     public var regionsPerPort: Int
     /// Whether guests' memory may lie in files on disks.
     public var memoryOnDisks: Bool
+    /// Milliseconds for which frames wait for an IOMMU's translations. A front-end that lives answers within one; one that is
+    /// busy for some seconds is not to cost its guest frames, nor is one that is silent to hold up others for ever.
+    public var translationPatience: Int
     public var hugepages: Bool
     public var topology: Topology
 
     public init(
       cpus: [Int], pinned: Bool = true, busy: Bool = false, macEntries: Int = 16384,
       macAge: Double = 300, macsPerPort: Int = 1024, memoryPerPort: UInt64 = 1 << 40,
-      regionsPerPort: Int = 64, memoryOnDisks: Bool = false, hugepages: Bool = true,
-      topology: Topology = NUMA.topology()
+      regionsPerPort: Int = 64, memoryOnDisks: Bool = false, translationPatience: Int = 4000,
+      hugepages: Bool = true, topology: Topology = NUMA.topology()
     ) {
       self.cpus = cpus
       self.pinned = pinned
@@ -44,6 +47,7 @@ public final class Switch: SwitchService {
       self.memoryPerPort = memoryPerPort
       self.regionsPerPort = regionsPerPort
       self.memoryOnDisks = memoryOnDisks
+      self.translationPatience = translationPatience
       self.hugepages = hugepages
       self.topology = topology
     }

@@ -27,12 +27,23 @@ extension VhostBackend {
     }
   }
 
-  func insert(_ entry: IOTLBEntry) -> [Int] {
-    guard let iotlb else { return [] }
-    let replaced = iotlb.insert(
-      Translation(
-        address: entry.address, size: entry.size, user: entry.userAddress,
-        access: DeviceAccess(rawValue: entry.access.rawValue)))
+  func translationsToCheck(_ count: Int) -> [IOTLBMiss] {
+    guard let iotlb, !isDistrusted else { return [] }
+    return iotlb.sample(count).map {
+      IOTLBMiss(address: $0.address, access: IOTLBAccess(rawValue: $0.access.rawValue))
+    }
+  }
+
+  func insert(_ entry: IOTLBEntry, isCheck: Bool) -> [Int] {
+    guard let iotlb, !isDistrusted else { return [] }
+    let translation = Translation(
+      address: entry.address, size: entry.size, user: entry.userAddress,
+      access: DeviceAccess(rawValue: entry.access.rawValue))
+    if isCheck, iotlb.contradicts(translation) {
+      distrust(iotlb)
+      return []
+    }
+    let replaced = iotlb.insert(translation)
     if replaced || iotlb.retiredCount > VhostBackend.retiredLimit {
       parent.dataplane.settle(iotlb)
     }
@@ -44,6 +55,8 @@ extension VhostBackend {
 
   func removeTranslations(from first: UInt64, through last: UInt64) -> [Int] {
     guard let iotlb else { return [] }
+    // Its driver begins anew, and may do so without the IOMMU.
+    if first == 0, last == .max, running.isEmpty { isDistrusted = false }
     iotlb.remove(from: first, through: last)
     parent.dataplane.settle(iotlb)
     // What was missed of these addresses before is not what they lead to next.
@@ -61,9 +74,31 @@ extension VhostBackend {
     parent.dataplane.wake(port: port.number)
   }
 
-  func abandonRing(_ index: Int) {
-    untranslated[index] = nil
+  /// Ends all work for a front-end that does not tell what is taken back.
+  private func distrust(_ iotlb: IOTLB) {
+    isDistrusted = true
+    parent.dataplane.breakDown(port: port.number, .invalidationsMissing)
+    iotlb.remove(from: 0, through: .max)
+    parent.dataplane.settle(iotlb)
     noteIOTLB()
+    port.inspect()
+  }
+
+  func abandonRings(_ indices: [Int]) {
+    for index in indices { untranslated[index] = nil }
+    noteIOTLB()
+    endSuspension(of: indices)
+  }
+
+  func suspendRings(_ indices: [Int]) -> [UInt32] {
+    suspended.formUnion(indices)
+    return forget(indices, parent.dataplane.suspendQueues(indices, of: port.number))
+  }
+
+  /// Has nothing wait any more for those of these rings that were suspended.
+  func endSuspension(of indices: [Int]) {
+    let ended = indices.filter { suspended.remove($0) != nil }
+    if !ended.isEmpty { _ = parent.dataplane.stopQueues(ended, of: port.number) }
   }
 
   /// Running rings that have a part at one of these device addresses.

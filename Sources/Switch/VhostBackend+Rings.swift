@@ -18,15 +18,19 @@ extension VhostBackend {
         errors[place] = error
       }
     }
+    if starts.isEmpty { return errors }
     let results = parent.dataplane.startQueues(starts.map(\.start), of: port.number)
     for (entry, error) in zip(starts, results) {
       if let error {
         if entry.start.index % 2 == 1 { parent.release([entry.start.worker]) }
         errors[entry.place] = BackendError("\(error)")
       } else {
+        suspended.remove(entry.start.index)
         note(rings[entry.place], entry.setup, worker: entry.start.worker, node: entry.node)
       }
     }
+    // Frames may have waited for them.
+    if iotlb != nil { parent.dataplane.wake(port: port.number) }
     return errors
   }
 
@@ -36,6 +40,7 @@ extension VhostBackend {
   ) throws(BackendError) -> (RingSetup, QueueSetup, node: Int?) {
     guard let memory else { throw BackendError("there is no memory table yet") }
     if memory.hasVanished { throw BackendError(QueueFault.memoryVanished.explanation) }
+    if isDistrusted { throw BackendError(QueueFault.invalidationsMissing.explanation) }
     if isTranslated, iotlb == nil { throw BackendError("there is no descriptor for an IOTLB") }
     let setup = RingSetup(ring)
     if let iotlb { try requireTranslations(setup, of: ring.index, iotlb) }
@@ -58,8 +63,12 @@ extension VhostBackend {
   }
 
   func stopRings(_ indices: [Int]) -> [UInt32] {
-    let stopped = parent.dataplane.stopQueues(indices, of: port.number)
-    return zip(indices, stopped).map { index, position in
+    forget(indices, parent.dataplane.stopQueues(indices, of: port.number))
+  }
+
+  /// Notes that rings run no more. Returns where each would go on, which the data plane knows of those that it had.
+  func forget(_ indices: [Int], _ positions: [UInt32?]) -> [UInt32] {
+    zip(indices, positions).map { index, position in
       guard let (worker, setup) = running.removeValue(forKey: index) else { return 0 }
       if index % 2 == 1 { parent.release([worker]) }
       // Whoever breaks a ring and starts it anew at once is counted too.

@@ -22,6 +22,10 @@ final class VhostBackend: Backend {
   private var mappings: [(region: GuestRegion, mapping: Mapping)] = []
   /// Rings that wait for translations of their own parts, and what they lack.
   var untranslated: [Int: [TranslationMiss]] = [:]
+  /// Rings that were suspended and are neither started nor abandoned yet.
+  var suspended: Set<Int> = []
+  /// The front-end was seen not to tell what is taken back.
+  var isDistrusted = false
   /// What workers have missed and the front-end was not asked for yet.
   var pendingMisses: [TranslationMiss] = []
   /// What each running ring was started with, and the worker that polls it if it is a transmitq.
@@ -113,7 +117,8 @@ final class VhostBackend: Backend {
       iotlb.replaceMemory(by: memory)
     } else {
       // Only an eventfd can be lacking: then no ring starts, and `startRings` says so.
-      iotlb = try? IOTLB(memory)
+      iotlb = try? IOTLB(
+        memory, pairs: port.pairs, patience: parent.configuration.translationPatience)
     }
     noteIOTLB()
   }
@@ -169,6 +174,8 @@ final class VhostBackend: Backend {
     iotlb = nil
     isTranslated = false
     untranslated = [:]
+    suspended = []
+    isDistrusted = false
     pendingMisses = []
     // With its guest gone nothing behind the port is known any more: better a flood than a black hole.
     parent.dataplane.flush(port: port.number)

@@ -49,7 +49,13 @@ public protocol Backend: AnyObject {
   /// Enters a translation (E98); whatever was known of its addresses before is void. Its user addresses lie in
   /// one region. Returns the running rings that are to be stopped, as they lie where addresses lead elsewhere now;
   /// of these nothing else is in use when it returns.
-  func insert(_ entry: IOTLBEntry) -> [Int]
+  ///
+  /// - Parameter isCheck: it answers one of `translationsToCheck`. The front-end says that an address leads elsewhere
+  ///   without having said that it led there no more: then it is not to be trusted.
+  func insert(_ entry: IOTLBEntry, isCheck: Bool) -> [Int]
+
+  /// Some of what is known, for the front-end to be asked for it once more.
+  func translationsToCheck(_ count: Int) -> [IOTLBMiss]
 
   /// Forgets the translation of device addresses `first` to `last`, both included. Returns as `insert` does.
   func removeTranslations(from first: UInt64, through last: UInt64) -> [Int]
@@ -68,8 +74,12 @@ public protocol Backend: AnyObject {
   ///   miss; it is started again when the IOTLB has changed.
   func startRings(_ rings: [RingConfiguration]) -> [BackendError?]
 
-  /// A ring that did not start as it is `.notTranslated` is not to be started any more, or is about to be again.
-  func abandonRing(_ index: Int)
+  /// Rings that were suspended, or did not start as they are `.notTranslated`, are not to be started any more.
+  func abandonRings(_ indices: [Int])
+
+  /// As `stopRings`, of rings whose own addresses are not known any more, and which are to be started as soon as they are:
+  /// frames for the receiveqs among them may wait until then, or until `abandonRings`.
+  func suspendRings(_ indices: [Int]) -> [UInt32]
 
   /// Ends the work on running rings, each of them named once, and at least one; also on those that were
   /// quarantined meanwhile. Returns when no worker touches their memory or descriptors any more and every page
@@ -117,10 +127,12 @@ extension Backend {
   // A back-end that does not offer VIRTIO_F_ACCESS_PLATFORM.
   public var missed: EventFD? { nil }
   public func takeMisses() -> [IOTLBMiss] { [] }
-  public func insert(_ entry: IOTLBEntry) -> [Int] { [] }
+  public func insert(_ entry: IOTLBEntry, isCheck: Bool) -> [Int] { [] }
+  public func translationsToCheck(_ count: Int) -> [IOTLBMiss] { [] }
   public func removeTranslations(from first: UInt64, through last: UInt64) -> [Int] { [] }
   public func renewMisses() {}
-  public func abandonRing(_ index: Int) {}
+  public func abandonRings(_ indices: [Int]) {}
+  public func suspendRings(_ indices: [Int]) -> [UInt32] { stopRings(indices) }
 }
 
 /// Why a back-end would not do what it was asked: one sentence for a person.

@@ -52,14 +52,18 @@ final class BackendChannel {
   }
 }
 
-/// The misses that the front-end was asked for and has not answered, so that it is asked once for each page. When
-/// no answer has come for a while, all of them are forgotten, and what is still missed then is asked for again: soon
-/// the first time, as a page may have been unmapped and mapped anew before the front-end looked, and ever later.
+/// The misses that the front-end was asked for and has not answered, so that it is asked once for each page. What is not
+/// answered for a while is forgotten, and asked for again if it still is missed: soon the first time, as the front-end may
+/// have looked when the page was not mapped, and ever later.
+///
+/// An invalidation does not end that: whatever the front-end had answered before came before. It is to answer few at a time, as
+/// it may take everything back every ten milliseconds, and what is asked for behind many others would be void when it comes.
 struct AskedMisses {
-  private static let limit = 1024
+  private static let limit = 64
   private static let patience = Duration.milliseconds(50)...Duration.seconds(1)
 
-  private var pages: Set<IOTLBMiss> = []
+  private typealias Question = (asked: ContinuousClock.Instant, until: ContinuousClock.Instant)
+  private var pages: [IOTLBMiss: Question] = [:]
   private var patience = AskedMisses.patience.lowerBound
   /// When to ask again; `nil`: nothing is awaited.
   private(set) var due: ContinuousClock.Instant?
@@ -70,46 +74,42 @@ struct AskedMisses {
 
   /// Whether the front-end is not to be asked for this: it was, or there are too many.
   func excludes(_ miss: IOTLBMiss) -> Bool {
-    pages.count >= AskedMisses.limit || pages.contains(AskedMisses.page(of: miss))
+    pages.count >= AskedMisses.limit || pages[AskedMisses.page(of: miss)] != nil
   }
 
   /// Notes that the front-end was asked, or, as `sent` is false, could not be.
   mutating func note(_ miss: IOTLBMiss, sent: Bool) {
-    if sent { pages.insert(AskedMisses.page(of: miss)) }
-    if due == nil { due = .now + patience }
+    let now = ContinuousClock.now
+    if sent { pages[AskedMisses.page(of: miss)] = (now, now + patience) }
+    if due == nil { due = now + patience }
   }
 
   /// Notes an answer.
   mutating func answer(_ entry: IOTLBEntry) {
+    if pages.isEmpty { return }
+    let (first, last) = (entry.address & ~0xFFF, entry.address + (entry.size - 1))
     // What allows less than was asked for is a refusal: it is not asked again at once.
-    let count = pages.count
-    removePages(from: entry.address, through: entry.address + (entry.size - 1)) {
-      entry.access.isSuperset(of: $0.access)
+    let answered = pages.filter { page, _ in
+      page.address >= first && page.address <= last && entry.access.isSuperset(of: page.access)
     }
-    if pages.count == count { return }
-    patience = AskedMisses.patience.lowerBound
-    due = pages.isEmpty ? nil : .now + patience
-  }
-
-  /// Notes that the front-end has taken these addresses back: what was asked before is void.
-  mutating func withdraw(from first: UInt64, through last: UInt64) {
-    removePages(from: first, through: last) { _ in true }
+    guard let asked = answered.values.map(\.asked).min() else { return }
+    for page in answered.keys { pages[page] = nil }
+    // A front-end that is slow is not asked twice for what it is about to answer.
+    patience = AskedMisses.within(asked.duration(to: .now) * 8)
     if pages.isEmpty { due = nil }
   }
 
-  private mutating func removePages(
-    from first: UInt64, through last: UInt64, where condition: (IOTLBMiss) -> Bool
-  ) {
-    if pages.isEmpty { return }
-    let first = first & ~0xFFF
-    pages = pages.filter { $0.address < first || $0.address > last || !condition($0) }
+  /// Forgets what has not been answered for long; the next time there is a little more patience.
+  mutating func expire() {
+    let now = ContinuousClock.now
+    let count = pages.count
+    pages = pages.filter { $1.until > now }
+    if pages.count < count { patience = AskedMisses.within(patience * 2) }
+    due = pages.values.map(\.until).min()
   }
 
-  /// Begins anew, the next time a little more patient.
-  mutating func expire() {
-    let next = min(patience * 2, AskedMisses.patience.upperBound)
-    self = AskedMisses()
-    patience = next
+  private static func within(_ patience: Duration) -> Duration {
+    min(max(patience, AskedMisses.patience.lowerBound), AskedMisses.patience.upperBound)
   }
 
   mutating func forget() { self = AskedMisses() }

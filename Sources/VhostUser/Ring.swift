@@ -37,6 +37,8 @@ struct Ring {
   /// is enabled unless VHOST_USER_F_PROTOCOL_FEATURES was accepted (E75).
   var enabled: Bool?
   var state = State.stopped
+  /// It was suspended, or has not started, for want of translations: the back-end is to be told if it is stopped.
+  var waits = false
 
   func isEnabled(_ features: Features) -> Bool {
     enabled ?? !features.contains(.vhostUserProtocol)

@@ -23,6 +23,7 @@ extension Session {
     channel = BackendChannel(descriptor)
     // What was asked on another channel, or would have been.
     asked.forget()
+    checks.forget()
     backend.renewMisses()
     retryAwaiting()
     return .done
@@ -37,12 +38,12 @@ extension Session {
     case IOTLBMessage.update:
       let entry = try entry(message)
       asked.answer(entry)
-      restart(backend.insert(entry))
+      restart(backend.insert(entry, isCheck: checks.answer(entry)))
     case IOTLBMessage.invalidate:
       // All of the address space is 2^64 bytes, which its size can't say: QEMU sends what is left of them.
       let (end, overflow) = message.address.addingReportingOverflow(message.size)
       let last = overflow || message.size == 0 ? UInt64.max : end - 1
-      asked.withdraw(from: message.address, through: last)
+      checks.withdraw(from: message.address, through: last)
       restart(backend.removeTranslations(from: message.address, through: last))
     default:
       throw .refused(.iotlbMsg, "\(message.type) is no type of message that a front-end sends")
@@ -57,8 +58,9 @@ extension Session {
       throw .refused(.iotlbMsg, "\(what) allows \(message.access), not 1…3")
     }
     guard message.size > 0 else { throw .refused(.iotlbMsg, "\(what) is empty") }
-    guard !message.address.addingReportingOverflow(message.size).overflow,
-      !message.userAddress.addingReportingOverflow(message.size).overflow
+    // Of both it is the last byte that must have an address: a range may end with the address space.
+    guard !message.address.addingReportingOverflow(message.size - 1).overflow,
+      !message.userAddress.addingReportingOverflow(message.size - 1).overflow
     else { throw .refused(.iotlbMsg, "\(what) wraps") }
     let isInside = regions.contains { region in
       message.userAddress >= region.userAddress
@@ -73,22 +75,20 @@ extension Session {
 
   /// Stops rings whose addresses lead elsewhere; those that can, and those that waited, start where they ended.
   private func restart(_ stale: [Int]) {
-    stop(stale)
-    makeDue(stale)
+    suspend(stale)
     retryAwaiting()
   }
 
   /// Has rings that lacked a translation be tried again: it may have come.
   private func retryAwaiting() {
-    let awaiting = rings.indices.filter { rings[$0].state == .awaitsTranslation }
-    stop(awaiting)
-    makeDue(awaiting)
+    makeDue(rings.indices.filter { rings[$0].state == .awaitsTranslation })
   }
 
   /// With no ring running or about to the front-end tells no more of what changes, so what it told is void.
   func forgetTranslations() {
     guard isTranslated, rings.allSatisfy({ $0.state != .running && $0.kick.isNone }) else { return }
     asked.forget()
+    checks.forget()
     _ = backend.removeTranslations(from: 0, through: .max)
   }
 
@@ -102,16 +102,29 @@ extension Session {
       startDue()
     }
     for miss in backend.takeMisses() where !asked.excludes(miss) {
-      guard let channel else { break }
-      switch channel.send(IOTLBMessage(miss)) {
-      case .sent: asked.note(miss, sent: true)
-      case .full: asked.note(miss, sent: false)
-      case .failed(let error):
-        self.channel = nil
-        asked.forget()
-        onEvent(.refused("the front-end can't be asked for translations: \(error)"))
+      guard let isSent = ask(for: miss) else { break }
+      asked.note(miss, sent: isSent)
+    }
+    if let due = checks.due, due <= .now {
+      for known in backend.translationsToCheck(checks.begin()) where !asked.excludes(known) {
+        if ask(for: known) == true { checks.note(known) }
       }
     }
-    return asked.due
+    return [asked.due, checks.due].compactMap(\.self).min()
+  }
+
+  /// Returns whether there was room; `nil`: there is no channel.
+  private func ask(for miss: IOTLBMiss) -> Bool? {
+    guard let channel else { return nil }
+    switch channel.send(IOTLBMessage(miss)) {
+    case .sent: return true
+    case .full: return false
+    case .failed(let error):
+      self.channel = nil
+      asked.forget()
+      checks.forget()
+      onEvent(.refused("the front-end can't be asked for translations: \(error)"))
+      return nil
+    }
   }
 }

@@ -20,17 +20,33 @@ extension Session {
   /// not started any more, if they were about to be.
   func stop(_ indices: some Sequence<Int>) {
     var running: [Int] = []
+    var waiting: [Int] = []
     for index in indices {
-      switch rings[index].state {
-      case .running: running.append(index)
-      case .awaitsTranslation: backend.abandonRing(index)
-      case .stopped, .due: break
+      if rings[index].state == .running {
+        running.append(index)
+      } else if rings[index].waits {
+        waiting.append(index)
       }
       rings[index].state = .stopped
+      rings[index].waits = false
     }
+    if !waiting.isEmpty { backend.abandonRings(waiting) }
+    if !running.isEmpty { end(running, backend.stopRings(running)) }
+  }
+
+  /// Stops running rings whose own addresses are not known any more; they are due again at once.
+  func suspend(_ indices: [Int]) {
+    let running = indices.filter { rings[$0].state == .running }
     if running.isEmpty { return }
-    let bases = backend.stopRings(running)
-    for (index, base) in zip(running, bases) {
+    end(running, backend.suspendRings(running))
+    for index in running { rings[index].waits = true }
+    makeDue(running)
+  }
+
+  /// Notes where rings have ended.
+  private func end(_ indices: [Int], _ bases: [UInt32]) {
+    for (index, base) in zip(indices, bases) {
+      rings[index].state = .stopped
       rings[index].base = base
       onEvent(.ringStopped(index))
     }
@@ -57,13 +73,17 @@ extension Session {
     var sound: [RingConfiguration] = []
     for index in due {
       rings[index].state = .stopped
-      guard let ring = configuration(of: index) else { continue }
+      guard let ring = configuration(of: index) else {
+        stop([index])
+        continue
+      }
       // Size and base were judged when they came, but by the features of that time.
       let packed = ring.features.contains(.ringPacked)
       let flaw =
         Ring.flaw(size: UInt32(ring.size), packed: packed)
         ?? Ring.flaw(base: ring.base, packed: packed)
       if let flaw {
+        stop([index])
         reportFailure(of: index, BackendError(flaw))
         failures.insert(index)
       } else {
@@ -75,9 +95,13 @@ extension Session {
       switch error {
       case nil:
         rings[ring.index].state = .running
+        rings[ring.index].waits = false
         onEvent(.ringStarted(ring.index, enabled: ring.enabled))
-      case .notTranslated?: rings[ring.index].state = .awaitsTranslation
+      case .notTranslated?:
+        rings[ring.index].state = .awaitsTranslation
+        rings[ring.index].waits = true
       case let error?:
+        stop([ring.index])
         reportFailure(of: ring.index, error)
         failures.insert(ring.index)
       }

@@ -78,8 +78,9 @@ extension Session {
   ) throws(ProtocolError) {
     let what = "the region of \(region.size) bytes at guest address \(region.guestAddress)"
     guard region.size > 0 else { throw .refused(request, "\(what) is empty") }
+    // It is the last byte that must have an address: a region may end with the address space.
     for start in [region.guestAddress, region.userAddress, region.mmapOffset] {
-      guard !start.addingReportingOverflow(region.size).overflow else {
+      guard !start.addingReportingOverflow(region.size - 1).overflow else {
         throw .refused(request, "\(what) wraps")
       }
     }
@@ -106,7 +107,7 @@ extension Session {
 
   /// Whether two ranges, neither empty nor wrapping, share a byte.
   private static func overlap(_ a: UInt64, _ aSize: UInt64, _ b: UInt64, _ bSize: UInt64) -> Bool {
-    a < b + bSize && b < a + aSize
+    a <= b + (bSize - 1) && b <= a + (aSize - 1)
   }
 
   private func replaceMemory(

@@ -41,7 +41,8 @@ public import Linux
 ///
 /// **An IOMMU** (VIRTIO_F_ACCESS_PLATFORM with BACKEND_REQ): addresses are translated by what the front-end
 /// tells with IOTLB_MSG, of itself or because it was asked on the channel that SET_BACKEND_REQ_FD gave. Nobody
-/// waits for an answer: a ring that lacks a translation stands still, and goes on when it has come.
+/// waits for an answer: a ring that lacks a translation stands still, and goes on when it has come. A front-end that
+/// takes nothing back for a while is asked once more for some of what it told (`TranslationChecks`).
 ///
 /// **Protocol features** are served when they are offered, whether or not the front-end accepted them;
 /// only REPLY_ACK, LOG_SHMFD's reply and STATUS, which change what other messages mean, wait for it.
@@ -63,6 +64,7 @@ public final class Session {
   /// The way to the front-end for requests of our own, and what was asked there and not answered yet.
   var channel: BackendChannel?
   var asked = AskedMisses()
+  var checks = TranslationChecks()
 
   /// - Parameters:
   ///   - connection: a connected, non-blocking Unix stream socket, from `UnixSocket`. It is closed when
@@ -117,7 +119,9 @@ public final class Session {
   private func serve(_ connection: Connection) throws(ProtocolError) -> SessionEnd {
     while true {
       connection.watched = backend.missed.map { missed in
-        Connection.Watched(event: missed, until: asked.due) { [unowned self] in askForMisses() }
+        Connection.Watched(event: missed, until: [asked.due, checks.due].compactMap(\.self).min()) {
+          [unowned self] in askForMisses()
+        }
       }
       connection.leftToDo =
         rings.contains { $0.state == .due } ? { [unowned self] in startDue() } : nil

@@ -137,6 +137,13 @@ internal import Linux
     state.withLock { $0.pages[address / IOMMU.page * IOMMU.page] = (target, access) }
   }
 
+  /// Lets a page lead elsewhere as a guest does it: nowhere first, until the device has let go of it.
+  public func move(_ address: UInt64, to target: UInt64) throws(FrontEndError) {
+    map(address, to: target, [])
+    try invalidate(address / IOMMU.page * IOMMU.page, size: IOMMU.page)
+    map(address, to: target)
+  }
+
   /// Takes `size` bytes at a device address from the device; returns when it has let go of them.
   public func invalidate(_ address: UInt64, size: UInt64) throws(FrontEndError) {
     guard let frontEnd = state.withLock({ $0.frontEnd }) else { throw .closed }

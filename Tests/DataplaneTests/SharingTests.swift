@@ -17,7 +17,9 @@ import Testing
       record.queues[2 * pair] = try QueueSetup.ring(ring.setup(), memory: ring.memory).make(
         QueuePlace(arena: arena, state: record.state.queue(2 * pair), isTransmitq: false))
     }
-    guard let block = try record.makeOutput(arena) else { return (0..<workers).map { _ in [] } }
+    guard let block = try record.makeOutput(of: 0, arena) else {
+      return (0..<workers).map { _ in [] }
+    }
     let output = UnsafePointer(block.base.assumingMemoryBound(to: Output.self))
     let all = (0..<Int(output.pointee.count)).map { place in
       (0..<pairs).first { record.state.queue(2 * $0).lock == output.sinks[place].state.lock }!

@@ -65,6 +65,29 @@ import Testing
     expect(table, [])
   }
 
+  @Test("What ends with the address space does not wrap (HP-13)")
+  func end() {
+    let last = UInt64.max - 0xFFF
+    var table = Self.table([
+      Self.entry(last, 0x1000, last), Self.entry(last - 0x1000, 0x1000, last - 0x1000),
+      Self.entry(0, 0x1000, 0),
+    ])
+    // Nothing continues it at 0.
+    expect(table, [Self.entry(0, 0x1000, 0), Self.entry(last - 0x1000, 0x2000, last - 0x1000)])
+    #expect(table.insert(Self.entry(last, 0x1000, last)) == .nothing)
+    #expect(table.contradicts(Self.entry(last, 0x1000, 0)))
+    #expect(table.insert(Self.entry(last, 0x1000, 0)) == .replaced)
+    table.remove(from: last + 0x800, through: .max)
+    expect(
+      table,
+      [
+        Self.entry(0, 0x1000, 0), Self.entry(last - 0x1000, 0x1000, last - 0x1000),
+        Self.entry(last, 0x800, 0),
+      ])
+    table.remove(from: last, through: .max)
+    #expect(table.entries.count == 2)
+  }
+
   @Test("The table does not grow without end: the entry longest unseen goes (HP-13)")
   func bound() {
     var table = Translations()
@@ -104,7 +127,7 @@ import Testing
       }
       var found: [UInt64: (user: UInt64, access: DeviceAccess)] = [:]
       for entry in table.entries.map(\.translation) {
-        for page in entry.address >> 12..<entry.end >> 12 {
+        for page in entry.address >> 12...entry.last >> 12 {
           found[page] = (entry.user + (page << 12 - entry.address), entry.access)
         }
       }
@@ -113,7 +136,7 @@ import Testing
         #expect(found[page].map { $0 == value } ?? false, "page \(page)")
       }
       for (left, right) in zip(table.entries, table.entries.dropFirst()) {
-        #expect(left.translation.end <= right.translation.address)
+        #expect(left.translation.last < right.translation.address)
       }
     }
   }

@@ -10,8 +10,8 @@ struct FrontEnd: Sendable {
   var queuePairs = 1
   /// Bytes; other than 1500 it is offered to the guest (`host_mtu`).
   var mtu = 1500
-  /// The device's addresses go through QEMU's intel-iommu.
-  var iommu = false
+  /// The device's addresses go through QEMU's intel-iommu, in this mode: `--iommu` of scripts/guest.
+  var iommu: String?
   /// How the guest attaches an XDP program, if it does: `native` or `generic`.
   var xdp: String?
   /// The port on which it is: one offers everything, one but the offloads that a guest takes over (`offloads: host`).
@@ -23,7 +23,7 @@ struct FrontEnd: Sendable {
 
   var adapter: String {
     switch transport {
-    case "pci": iommu ? "virtio-net-pci behind intel-iommu" : "virtio-net-pci"
+    case "pci": iommu.map { "virtio-net-pci behind intel-iommu, \($0)" } ?? "virtio-net-pci"
     case "mmio": "virtio-net-device (mmio)"
     default: "virtio-net-device (legacy mmio)"
     }
@@ -47,12 +47,12 @@ struct FrontEnd: Sendable {
   }
 
   /// Of TCP each way when all rows run. Behind an IOMMU every frame of either end waits for QEMU's answer.
-  var mebibytes: Int { iommu ? 4 : 64 }
+  var mebibytes: Int { iommu == nil ? 64 : 4 }
 
   var guestOptions: [String] {
     var options = ["--transport", transport]
     if !properties.isEmpty { options += ["--device", properties] }
-    if iommu { options.append("--iommu") }
+    if let iommu { options += ["--iommu", iommu] }
     if queuePairs > 1 { options += ["--queues", "\(queuePairs)", "--cpus", "2"] }
     return options
   }
@@ -70,7 +70,7 @@ struct FrontEnd: Sendable {
       expected["VIRTIO_F_VERSION_1"] = true
     }
     if queuePairs > 1 { expected["VIRTIO_NET_F_MQ"] = true }
-    expected["VIRTIO_F_ACCESS_PLATFORM"] = iommu
+    expected["VIRTIO_F_ACCESS_PLATFORM"] = iommu != nil
     if port == FrontEnd.ports[1] {
       expected["VIRTIO_NET_F_CSUM"] = true
       expected["VIRTIO_NET_F_GUEST_CSUM"] = false
@@ -134,8 +134,10 @@ struct FrontEnd: Sendable {
     FrontEnd(transport: "mmio", device: "packed=on", mtu: 9000, smoke: true),
     FrontEnd(transport: "legacy-mmio"),
     FrontEnd(transport: "legacy-mmio", device: "mrg_rxbuf=off,event_idx=off"),
-    FrontEnd(iommu: true),
-    FrontEnd(device: "packed=on", iommu: true),
+    FrontEnd(iommu: "strict"),
+    FrontEnd(device: "packed=on", iommu: "strict"),
+    FrontEnd(iommu: "lazy"),
+    FrontEnd(device: "packed=on", iommu: "lazy"),
     // Queue pairs.
     FrontEnd(queuePairs: 2),
     FrontEnd(queuePairs: 8),

@@ -137,8 +137,9 @@ final class MappingBackend: Backend {
     running[ring.index] = ring
   }
 
-  func abandonRing(_ index: Int) {
-    awaiting.remove(index)
+  func abandonRings(_ indices: [Int]) {
+    hold(!indices.isEmpty, "no ring is abandoned")
+    for index in indices { awaiting.remove(index) }
   }
 
   func stopRings(_ indices: [Int]) -> [UInt32] {
@@ -182,13 +183,14 @@ final class MappingBackend: Backend {
     return misses
   }
 
-  func insert(_ entry: IOTLBEntry) -> [Int] {
+  func insert(_ entry: IOTLBEntry, isCheck: Bool) -> [Int] {
     hold(entry.size > 0 && !entry.access.isEmpty, "an empty entry")
-    hold(entry.address <= .max - entry.size, "an entry wraps")
+    hold(entry.address <= .max - (entry.size - 1), "an entry wraps")
     hold(
       memory.contains {
         entry.userAddress >= $0.region.userAddress
-          && entry.userAddress + entry.size <= $0.region.userAddress + $0.region.size
+          && entry.userAddress + (entry.size - 1)
+            <= $0.region.userAddress + ($0.region.size - 1)
       }, "an entry outside of memory")
     entries.append(entry)
     return entry.size & 1 != 0 ? Array(running.keys) : []

@@ -18,7 +18,7 @@ final class Bench: Sendable {
 
   init(
     workers: Int = 1, busy: Bool = false, macEntries: Int = 1024, macAge: Double = 300,
-    macsPerPort: Int = 1024
+    macsPerPort: Int = 1024, translationPatience: Int = 4000
   ) throws {
     let directory = "/tmp/swivel-test-\(UUID().uuidString.prefix(13))"
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
@@ -26,7 +26,8 @@ final class Bench: Sendable {
     fabric = try Switch(
       .init(
         cpus: [Int](repeating: 0, count: workers), pinned: false, busy: busy,
-        macEntries: macEntries, macAge: macAge, macsPerPort: macsPerPort, hugepages: false),
+        macEntries: macEntries, macAge: macAge, macsPerPort: macsPerPort,
+        translationPatience: translationPatience, hugepages: false),
       logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
   }
 

@@ -18,6 +18,7 @@ final class FakeBackend: Backend, Sendable {
     case sendRARP([UInt8])
     case status(DeviceStatus)
     case insert(IOTLBEntry)
+    case check(IOTLBEntry)
     case removeTranslations(UInt64, UInt64)
     case renewMisses
     case reset
@@ -42,6 +43,8 @@ final class FakeBackend: Backend, Sendable {
     var refusesMemory = false
     var refusesMTU = false
     var misses: [IOTLBMiss] = []
+    /// What it offers to be checked.
+    var known: [IOTLBMiss] = []
     /// Rings whose addresses the IOTLB does not know, and those which its next change stops.
     var untranslatedRings: Set<Int> = []
     var staleRings: [Int] = []
@@ -218,14 +221,18 @@ final class FakeBackend: Backend, Sendable {
     }
   }
 
-  func insert(_ entry: IOTLBEntry) -> [Int] {
-    record(.insert(entry))
+  func insert(_ entry: IOTLBEntry, isCheck: Bool) -> [Int] {
+    record(isCheck ? .check(entry) : .insert(entry))
     return state.withLock { $0.staleRings }
   }
 
   func removeTranslations(from first: UInt64, through last: UInt64) -> [Int] {
     record(.removeTranslations(first, last))
     return state.withLock { $0.staleRings }
+  }
+
+  func translationsToCheck(_ count: Int) -> [IOTLBMiss] {
+    state.withLock { Array($0.known.prefix(count)) }
   }
 
   func renewMisses() { record(.renewMisses) }

@@ -92,6 +92,43 @@ import Testing
     _ = try frontEnd.close()
   }
 
+  @Test("The last page of the address space is told and taken back like any other (HP-13)")
+  func lastPage() throws {
+    let (frontEnd, _) = try translated()
+    let last = UInt64.max - 0xFFF
+    #expect(try frontEnd.acknowledged(.iotlbMsg, IOTLBTests.message(2, last)) == 0)
+    #expect(try frontEnd.acknowledged(.iotlbMsg, IOTLBTests.message(3, last)) == 0)
+    #expect(
+      frontEnd.backend.takeCalls() == [
+        .insert(
+          IOTLBEntry(
+            address: last, size: 0x1000, userAddress: 0x7000_0000, access: [.read, .write])),
+        .removeTranslations(last, .max),
+      ])
+    _ = try frontEnd.close()
+  }
+
+  @Test(
+    "Who takes nothing back is asked once more; an answer counts unless it was taken back since")
+  func checks() throws {
+    let (frontEnd, ours) = try translated()
+    let backend = frontEnd.backend
+    let entry = IOTLBEntry(
+      address: 0x1000, size: 0x1000, userAddress: 0x7000_0000, access: [.read, .write])
+    backend.state.withLock { $0.known = [IOTLBMiss(address: 0x1234, access: [.read, .write])] }
+    #expect(try frontEnd.acknowledged(.iotlbMsg, IOTLBTests.message(2)) == 0)
+    #expect(try asked(ours).map(\.address) == [0x1234])
+    _ = backend.takeCalls()
+    #expect(try frontEnd.acknowledged(.iotlbMsg, IOTLBTests.message(2)) == 0)
+    #expect(backend.takeCalls() == [.check(entry)])
+    // Asked again, and taken back before it is answered.
+    _ = try asked(ours)
+    #expect(try frontEnd.acknowledged(.iotlbMsg, IOTLBTests.message(3)) == 0)
+    #expect(try frontEnd.acknowledged(.iotlbMsg, IOTLBTests.message(2)) == 0)
+    #expect(backend.takeCalls() == [.removeTranslations(0x1000, 0x1FFF), .insert(entry)])
+    _ = try frontEnd.close()
+  }
+
   @Test("A message of the wrong length ends the session (HP-13)", arguments: [0, 26, 31, 33, 64])
   func wrongLength(_ length: Int) throws {
     let (frontEnd, _) = try translated()

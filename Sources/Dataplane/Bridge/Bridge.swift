@@ -183,5 +183,6 @@ extension Worker {
       counters.add(.bursts, 1)
     }
     if delivered.extra > 0 { unsafe source.pointee.counters.add(.replicas, delivered.extra) }
+    if delivered.waiting { unsafe waiting.add(Int(sink.pointee.port), state) }
   }
 }

@@ -45,7 +45,8 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
   /// The posted buffer breaks the rules of a descriptor chain; it went back to the guest empty. Or those for the frames
   /// of one burst have so many descriptors that no more are looked at.
   case malformedReceiveBuffer
-  /// The posted buffer's address is not in the IOTLB; the front-end has been asked for it.
+  /// The address of the posted buffer, or of the ring, is not in the IOTLB, though the front-end was asked for it and the
+  /// frame has waited; or too many wait. On a transmitq: a frame's own address, for which it has waited in its ring.
   case addressNotTranslated
   /// The receiveq itself is broken and stopped.
   case queueBroken
@@ -110,6 +111,8 @@ public enum QueueFault: UInt64, CaseIterable, Sendable {
   case memoryVanished
   /// Workers had to wait for memory that the front-end was giving back (decision 16).
   case memoryStalls
+  /// The front-end does not tell which addresses the guest's IOMMU takes back.
+  case invalidationsMissing
 
   /// The name in the control interface and in Prometheus labels.
   public var name: String {
@@ -120,6 +123,7 @@ public enum QueueFault: UInt64, CaseIterable, Sendable {
     case .chainWithoutEnd: "chain_without_end"
     case .memoryVanished: "memory_vanished"
     case .memoryStalls: "memory_stalls"
+    case .invalidationsMissing: "invalidations_missing"
     }
   }
 
@@ -127,6 +131,9 @@ public enum QueueFault: UInt64, CaseIterable, Sendable {
     switch self {
     case .memoryVanished: "the front-end took memory away that it had shared"
     case .memoryStalls: "the front-end gave much of its memory back while workers needed it, and they had to wait"
+    case .invalidationsMissing:
+      "the front-end does not tell which addresses the guest's IOMMU takes back, so that the guest's memory would be read "
+        + "and written where it keeps other things now: the card must be behind a root port, with ats=on"
     case .availIndexJump: "avail.idx moved by more than the ring has entries"
     case .headOutOfRange: "the avail ring names a descriptor beyond the table"
     case .chainWithoutEnd: "a chain of a packed ring has no end among the available descriptors"

@@ -28,10 +28,23 @@ internal import Synchronization
   let current: UnsafeMutablePointer<Atomic<UInt>>
   /// Tables that were replaced, which a worker may still hold.
   private var retired: [UnsafeMutableRawPointer] = unsafe []
+  /// The frames that wait for each receiveq, by the place of its `IOTLBView`, and bytes of one.
+  private var frames: [UInt: WaitingFrames] = [:]
+  private let framesCapacity: Int
+  /// Counts of the time-stamp counter for which frames and chains may wait for a translation.
+  let patience: UInt64
 
   /// An IOTLB without entries.
-  public init(_ memory: GuestMemory) throws(SystemError) {
+  ///
+  /// - Parameters:
+  ///   - pairs: queue pairs of the port.
+  ///   - patience: milliseconds for which frames and chains wait for a translation.
+  public init(
+    _ memory: GuestMemory, pairs: Int = 1, patience: Int = 4000
+  ) throws(SystemError) {
     self.memory = memory
+    self.patience = TickClock.counts(microseconds: 1000 * patience)
+    framesCapacity = max(WaitingFrames.portCapacity / pairs, WaitingFrames.leastCapacity)
     missed = try EventFD()
     unsafe current = .allocate(capacity: 1)
     unsafe current.initialize(to: Atomic(0))
@@ -42,6 +55,15 @@ internal import Synchronization
     unsafe free(IOTLBTable(current).base)
     reclaim()
     unsafe current.deallocate()
+    for place in frames.values { place.free() }
+  }
+
+  /// Where frames wait for the receiveq with this view.
+  func frames(of view: IOTLBView) -> WaitingFrames {
+    if let place = frames[view.place] { return place }
+    let place = WaitingFrames.make(capacity: framesCapacity)
+    frames[view.place] = place
+    return place
   }
 
   // ---- Changes ----
@@ -53,6 +75,14 @@ internal import Synchronization
     if change != .nothing { publish() }
     return change == .replaced
   }
+
+  /// Whether an address leads elsewhere by what is known than by `translation`.
+  public func contradicts(_ translation: Translation) -> Bool {
+    translations.contradicts(translation)
+  }
+
+  /// Some of what is known: `count` addresses, each of which might have been any other.
+  public func sample(_ count: Int) -> [TranslationMiss] { translations.sample(count) }
 
   /// Forgets device addresses `first` to `last`, both included. Workers may use what they knew until
   /// `Dataplane.settle` has returned.
@@ -122,6 +152,8 @@ internal import Synchronization
   /// lie beside each other here.
   func place(_ address: UInt64, length: Int, access: DeviceAccess) -> UnsafeMutableRawPointer? {
     let table = unsafe IOTLBTable(current)
+    // Nothing goes on at 0 behind the last address.
+    if length > 0, address.addingReportingOverflow(UInt64(length - 1)).overflow { return nil }
     var start: UnsafeMutableRawPointer?
     var done = 0
     while done < length {

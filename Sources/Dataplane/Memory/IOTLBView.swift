@@ -18,7 +18,7 @@ internal import Synchronization
 @safe struct IOTLBView {
   /// Misses that control has not taken yet; a power of two.
   static let capacity = 128
-  private static let missesOffset = 3 * Arena.line
+  private static let missesOffset = 4 * Arena.line
   static let byteCount = missesOffset + capacity * 16
 
   private let block: UnsafeMutableRawPointer
@@ -26,8 +26,11 @@ internal import Synchronization
   /// The places of the block's words; each line has one writer.
   private enum Word: Int {
     // Line 0: control, before the ring starts. The first three are the `MemoryView.Entry`.
-    case table = 4
-    case access, event
+    /// Counts of the time-stamp counter for which something may wait for a translation.
+    case patience = 3
+    case table, access, event
+    /// The block of the frames that wait (`WaitingFrames`), of a receiveq.
+    case frames
     // Line 1: the queue's user.
     case head = 8
     /// Whether misses are recorded, as they are in `lookAhead` only.
@@ -37,11 +40,26 @@ internal import Synchronization
     /// The generation at which the next chain could not be translated.
     case awaited
     case total
+    /// The time-stamp counter when the next chain began to wait, 0: none does, and when one was last given up.
+    case since, givenUp
     // Line 2: control.
     case tail = 16
+    // Line 3: the queue's user.
+    /// Places ahead that are worth being asked for; places taken since the ring started, and so many when the next chain
+    /// last had to wait.
+    case window = 24
+    case taken, takenBefore
   }
 
+  /// Most and fewest places ahead that are asked for. Asking takes the front-end's time, and a guest may void all that was
+  /// told every ten milliseconds: so no more is asked for than were used in such a while, or twice as many each time these
+  /// are not enough.
+  private static let windows: ClosedRange<UInt64> = 4...64
+
   init(_ block: UnsafeMutableRawPointer) { unsafe self.block = unsafe block }
+
+  /// What tells it from others.
+  var place: UInt { unsafe UInt(bitPattern: block) }
 
   @inline(always)
   private func word(_ word: Word) -> UnsafeMutablePointer<Atomic<UInt64>> {
@@ -56,8 +74,12 @@ internal import Synchronization
     unsafe word(place).pointee.store(value, ordering: .relaxed)
   }
 
-  /// Prepares the block for a ring that is not running, and returns the ring's memory table.
-  func connect(_ iotlb: IOTLB, access: DeviceAccess) -> MemoryView {
+  /// Prepares the block for a ring that is not running, or is suspended, and returns the ring's memory table.
+  ///
+  /// - Parameter frames: where frames wait for it, of a receiveq.
+  func connect(_ iotlb: IOTLB, access: DeviceAccess, frames: WaitingFrames?) -> MemoryView {
+    store(.patience, iotlb.patience)
+    store(.frames, UInt64(frames?.place ?? 0))
     store(.table, UInt64(UInt(bitPattern: unsafe iotlb.current)))
     store(.access, UInt64(access.rawValue))
     store(.event, UInt64(iotlb.missed.descriptor.raw))
@@ -65,9 +87,16 @@ internal import Synchronization
     store(.seen, 0)
     store(.seenGeneration, 0)
     store(.awaited, 0)
-    let entry = unsafe block.initializeMemory(
-      as: MemoryView.Entry.self,
-      to: MemoryView.Entry(start: 0, size: 0, host: UInt(bitPattern: block)))
+    // A ring that starts for the first time has its place to find yet.
+    let isNew = load(.window) == 0
+    store(.window, IOTLBView.within(isNew ? .max : load(.taken) &+ load(.taken) / 2))
+    store(.taken, 0)
+    store(.takenBefore, 0)
+    let entry = unsafe block.bindMemory(to: MemoryView.Entry.self, capacity: 1)
+    // Not while another queue stands for the ring, whose user reads it.
+    if unsafe entry.pointee.host != place {
+      unsafe entry.initialize(to: MemoryView.Entry(start: 0, size: 0, host: place))
+    }
     return unsafe MemoryView(entries: entry, count: 0)
   }
 
@@ -111,7 +140,54 @@ internal import Synchronization
     if load(.awaited) == generation { return false }
     store(.awaited, generation)
     store(.seen, 0)
+    let taken = load(.taken)
+    if taken != load(.takenBefore) {
+      // All that was known ahead has been used.
+      store(.window, IOTLBView.within(2 &* load(.window)))
+      store(.takenBefore, taken)
+    }
     return true
+  }
+
+  private static func within(_ window: UInt64) -> UInt64 {
+    min(max(window, windows.lowerBound), windows.upperBound)
+  }
+
+  /// Places ahead that are to be looked at.
+  var window: Int { Int(truncatingIfNeeded: load(.window)) }
+
+  /// Notes that the next chain lacks a translation. Returns whether it has for so long that it is to be given up.
+  ///
+  /// Those behind it have mostly waited with it, and were asked for with it: to each of them an eighth of the time is left.
+  func hasWaitedLong() -> Bool {
+    let now = clx_ticks()
+    let since = load(.since)
+    if since == 0 {
+      store(.since, now)
+      return false
+    }
+    let hasWaited = since &- load(.givenUp) < patience
+    if now &- since < (hasWaited ? patience / 8 : patience) { return false }
+    store(.since, 0)
+    store(.givenUp, now)
+    // What is next then is asked for, though the table be the same.
+    store(.awaited, 0)
+    return true
+  }
+
+  /// Notes that chains of `span` places were translated, and taken.
+  func take(_ span: Int) {
+    if load(.since) != 0 { store(.since, 0) }
+    store(.taken, load(.taken) &+ UInt64(truncatingIfNeeded: span))
+  }
+
+  /// Counts of the time-stamp counter for which a frame may wait.
+  var patience: UInt64 { load(.patience) }
+
+  /// The frames that wait for the receiveq's buffers.
+  var frames: WaitingFrames? {
+    // SAFETY: the block of an `IOTLB` that the ring's record keeps alive.
+    unsafe UnsafeMutableRawPointer(bitPattern: UInt(load(.frames))).map { unsafe WaitingFrames($0) }
   }
 
   /// Whether the next chain waits for another table than there is.
@@ -152,6 +228,14 @@ internal import Synchronization
   }
 
   // ---- Control ----
+
+  /// Forgets what waits, as the ring is stopped for good; returns how many frames did. No worker knows the queue.
+  func forget() -> Int {
+    store(.since, 0)
+    store(.window, 0)
+    defer { store(.frames, 0) }
+    return frames?.removeAll() ?? 0
+  }
 
   /// The misses recorded since the last time, oldest first.
   func takeMisses() -> [TranslationMiss] {

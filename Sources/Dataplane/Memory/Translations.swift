@@ -12,7 +12,7 @@ public struct DeviceAccess: OptionSet, Hashable, Sendable {
 public struct Translation: Equatable, Sendable {
   /// Device address of the first byte.
   public var address: UInt64
-  /// Bytes, at least one; `address + size` does not wrap, nor does `user + size`.
+  /// Bytes, at least one. The last of them has an address: nothing goes on behind 2^64 − 1, though it may end there.
   public var size: UInt64
   /// Front-end user address of the first byte.
   public var user: UInt64
@@ -25,7 +25,8 @@ public struct Translation: Equatable, Sendable {
     self.access = access
   }
 
-  var end: UInt64 { address + size }
+  /// Device address of the last byte. One behind it there may be none.
+  var last: UInt64 { address + (size - 1) }
 
   /// Whether both lead the same way where they meet or overlap.
   fileprivate func continues(_ other: Translation) -> Bool {
@@ -64,10 +65,10 @@ struct Translations {
     var covered: UInt64 = 0
     var differs = false
     var changes = false
-    for index in range(from: new.address, through: new.end - 1) {
+    for index in range(from: new.address, through: new.last) {
       let old = entries[index].translation
       let start = max(old.address, new.address)
-      covered += min(old.end, new.end) - start
+      covered += min(old.last, new.last) - start + 1
       if old.user &- old.address != new.user &- new.address
         || !new.access.isSuperset(of: old.access)
       {
@@ -77,15 +78,15 @@ struct Translations {
       entries[index].stamp = clock
     }
     if covered == new.size, !differs, !changes { return .nothing }
-    remove(from: new.address, through: new.end - 1)
+    remove(from: new.address, through: new.last)
     var joined = new
-    var place = firstIndex(endingAfter: new.address)
-    if place < entries.count, entries[place].translation.address == joined.end,
+    var place = firstIndex(endingAt: new.address)
+    if place < entries.count, entries[place].translation.address == joined.last &+ 1,
       entries[place].translation.continues(joined)
     {
       joined.size += entries.remove(at: place).translation.size
     }
-    if place > 0, entries[place - 1].translation.end == joined.address,
+    if place > 0, entries[place - 1].translation.last &+ 1 == joined.address,
       entries[place - 1].translation.continues(joined)
     {
       place -= 1
@@ -99,6 +100,31 @@ struct Translations {
     return differs ? .replaced : .added
   }
 
+  /// Whether an address leads elsewhere by what is known than by `new`.
+  func contradicts(_ new: Translation) -> Bool {
+    range(from: new.address, through: new.last).contains { index in
+      let old = entries[index].translation
+      return old.user &- old.address != new.user &- new.address
+    }
+  }
+
+  /// `count` of the addresses that are known, at random, each as likely as any other.
+  func sample(_ count: Int) -> [TranslationMiss] {
+    // No more than all addresses there are, as entries are disjoint; nearly all of them would make it 0.
+    let sum = entries.reduce(UInt64(0)) { $0 &+ $1.translation.size }
+    if sum == 0 { return [] }
+    return (0..<count).compactMap { _ in
+      var place = UInt64.random(in: 0..<sum)
+      for entry in entries.map(\.translation) {
+        if place < entry.size {
+          return TranslationMiss(address: entry.address + place, access: entry.access)
+        }
+        place -= entry.size
+      }
+      return nil
+    }
+  }
+
   /// Forgets what is known of addresses `first` to `last`, both included.
   mutating func remove(from first: UInt64, through last: UInt64) {
     let found = range(from: first, through: last)
@@ -110,7 +136,7 @@ struct Translations {
         left.translation.size = first - old.address
         rest.append(left)
       }
-      if old.end - 1 > last {
+      if old.last > last {
         var right = entries[index]
         let cut = last + 1 - old.address
         right.translation = Translation(
@@ -132,19 +158,19 @@ struct Translations {
 
   /// The entries that have addresses in common with `first` to `last`.
   private func range(from first: UInt64, through last: UInt64) -> Range<Int> {
-    let start = firstIndex(endingAfter: first)
+    let start = firstIndex(endingAt: first)
     var end = start
     while end < entries.count, entries[end].translation.address <= last { end += 1 }
     return start..<end
   }
 
-  /// Index of the first entry that ends behind `address`.
-  private func firstIndex(endingAfter address: UInt64) -> Int {
+  /// Index of the first entry that ends at `address` or behind it.
+  private func firstIndex(endingAt address: UInt64) -> Int {
     var low = 0
     var high = entries.count
     while low < high {
       let middle = (low + high) / 2
-      if entries[middle].translation.end <= address { low = middle + 1 } else { high = middle }
+      if entries[middle].translation.last < address { low = middle + 1 } else { high = middle }
     }
     return low
   }

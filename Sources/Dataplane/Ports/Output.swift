@@ -22,6 +22,7 @@ internal import Linux
     var state: QueueState
     /// Number of the queue pair.
     var pair: UInt16
+    var port: UInt16
   }
 
   /// The place of a pair whose receiveq is not open.

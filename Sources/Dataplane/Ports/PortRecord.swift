@@ -63,11 +63,11 @@ internal import Linux
   }
 
   /// The port as a destination, in memory of its own; `nil` when none of its receiveqs is open.
-  func makeOutput(_ arena: Arena) throws(SystemError) -> Block? {
+  func makeOutput(of port: Int, _ arena: Arena) throws(SystemError) -> Block? {
     let sinks = (0..<pairs).compactMap { pair -> Output.Sink? in
       guard let queue = queues[2 * pair], queue.isEnabled else { return nil }
       return Output.Sink(
-        queue: queue.queue, state: state.queue(2 * pair), pair: UInt16(pair))
+        queue: queue.queue, state: state.queue(2 * pair), pair: UInt16(pair), port: UInt16(port))
     }
     if sinks.isEmpty { return nil }
     return try Output.make(

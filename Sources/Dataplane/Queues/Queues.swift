@@ -54,6 +54,26 @@ internal import Linux
     }
   }
 
+  /// Whether frames wait to be delivered to it, as `deliver` has said. Others may be at it.
+  var hasWaiting: Bool {
+    switch self {
+    case .split(let queue): unsafe queue.pointee.hasWaiting
+    case .packed(let queue): unsafe queue.pointee.hasWaiting
+    case .tap: false
+    }
+  }
+
+  /// Delivers what waits, or drops it when that has taken too long.
+  ///
+  /// - Parameter burst: its room for buffers is used.
+  func deliverWaiting(_ burst: Burst) -> Delivered {
+    switch self {
+    case .split(let queue): unsafe queue.pointee.deliverWaiting(burst)
+    case .packed(let queue): unsafe queue.pointee.deliverWaiting(burst)
+    case .tap: Delivered()
+    }
+  }
+
   /// Shows the other side what was taken or delivered since the last time.
   @inline(always)
   func publish() {
@@ -218,6 +238,8 @@ struct QueuePlace {
   let offloads: Offloads
   /// Frames are delivered; else those taken are discarded, and nothing is delivered.
   var isEnabled: Bool
+  /// It stands for a receiveq whose own parts are not translated (`SplitQueue.suspended`).
+  var isSuspended = false
   /// What tells that there is something to take; `nil`: its worker must look.
   var doorbell: Doorbell?
   /// Worker that polls it, of a transmitq, its slot there, and what tells it from others that had the slot.

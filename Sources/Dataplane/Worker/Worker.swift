@@ -44,6 +44,8 @@ internal import Synchronization
   let receivers: UnsafeMutablePointer<UInt16>
   var steering: Steering
   var attention: Attention
+  /// Ports for which frames wait.
+  var waiting: WaitingPorts
   /// Bursts set aside in this turn: `parkedCount` of `Parked.capacity`.
   let parked: UnsafeMutablePointer<Parked>
   var parkedCount = 0
@@ -92,6 +94,7 @@ internal import Synchronization
     let rung = unsafe try arena.allocate(bytes: Attention.kicks * MemoryLayout<UInt64>.stride)
     let rest = try Rest(arena: arena)
     let attention = try Attention(arena: arena, ticks: ticks)
+    let waiting = try WaitingPorts(arena)
     let parked = unsafe try Parked.make(arena)
     let interrupts = try Interrupts(
       arena: arena, notifier: notifier, state: state, slow: slow)
@@ -110,6 +113,7 @@ internal import Synchronization
     self.rest = rest
     self.steering = steering
     self.attention = attention
+    self.waiting = waiting
     unsafe self.parked = unsafe parked
     self.interrupts = interrupts
     unsafe self.lists = unsafe lists.initializeMemory(
@@ -139,6 +143,7 @@ internal import Synchronization
     var moved = unsafe pollHot(sources)
     if clx_ticks() >= attention.due { moved &+= unsafe tick(sources) }
     if parkedCount > 0 { moved &+= unsafe settle(sources) }
+    if waiting.count > 0 { moved &+= attend() }
     if moved > 0 {
       state.add(.busyTurns)
       tellDrivers()

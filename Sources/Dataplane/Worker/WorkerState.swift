@@ -49,6 +49,12 @@ internal import Synchronization
     nonmutating set { unsafe word(1).pointee.store(newValue, ordering: .releasing) }
   }
 
+  /// Whether it has left frames waiting for translations, and is to be woken when some come.
+  var waits: Bool {
+    get { unsafe word(1, 1).pointee.load(ordering: .relaxed) != 0 }
+    nonmutating set { unsafe word(1, 1).pointee.store(newValue ? 1 : 0, ordering: .relaxed) }
+  }
+
   // ---- Line 2: the worker's own counts ----
 
   enum Count: Int {

@@ -161,8 +161,9 @@ internal import Synchronization
   /// between would otherwise wait for the next frame.
   private func sleep() {
     if unsafe !worker.pointee.arm() {
-      // A queue without a doorbell never rings: look at it a thousand times a second.
-      let limit = unsafe state.plan?.pointee.mustPoll == true ? 1 : 1000
+      // A queue without a doorbell never rings: look at it a thousand times a second. Neither does a receiveq for which frames
+      // wait: control calls when it has learned of addresses, but nobody when there are buffers, or the time is over.
+      let limit = unsafe state.plan?.pointee.mustPoll == true || state.waits ? 1 : 1000
       state.add(.sleeps)
       rest()
       let count = unsafe worker.pointee.wait(milliseconds: limit)

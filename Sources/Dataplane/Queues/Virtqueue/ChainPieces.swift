@@ -82,7 +82,8 @@ struct Chain {
       count &+= 1
       rest &-= length
       let (following, overflow) = address.addingReportingOverflow(UInt64(length))
-      if overflow { return .malformedDescriptor }
+      // The last byte of all addresses may be the last of the descriptor.
+      if overflow, rest > 0 { return .malformedDescriptor }
       address = following
     }
     return nil

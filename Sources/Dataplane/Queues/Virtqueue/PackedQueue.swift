@@ -44,6 +44,10 @@ internal import Synchronization
   /// A buffer has been available (`isUnfilled`).
   var wasFilled = false
 
+  // A packed ring is stood for by an empty split one.
+  @inline(always)
+  var isSuspended: Bool { false }
+
   // ---- Burst limits ----
 
   /// `limit` when a chain may be taken now, else 0. How many there are is seen only one after another.

@@ -45,7 +45,9 @@ final class DeviceSpace: RingSpace, @unchecked Sendable {
   init(_ iotlb: IOTLB, _ memory: GuestMemory, _ view: IOTLBView, isTransmitq: Bool) {
     self.iotlb = iotlb
     self.memory = memory
-    self.view = view.connect(iotlb, access: isTransmitq ? .read : .write)
+    self.view = view.connect(
+      iotlb, access: isTransmitq ? .read : .write,
+      frames: isTransmitq ? nil : iotlb.frames(of: view))
   }
 
   var hasVanished: Bool { memory.hasVanished }

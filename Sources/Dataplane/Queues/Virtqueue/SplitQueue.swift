@@ -58,6 +58,9 @@ internal import Synchronization
     ring.publishUsed(nextUsed)
   }
 
+  @inline(always)
+  var isSuspended: Bool { ring.size == 0 }
+
   /// The ring as vector code sees it, from the next entry on.
   @inline(always)
   var vector: cvx_split {

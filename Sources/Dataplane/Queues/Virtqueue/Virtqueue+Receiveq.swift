@@ -66,15 +66,17 @@ extension Virtqueue {
     }
     delivered.extra = segments.count &- 1
     while segments.next() {
-      if let reason = placeAny(Burst.size, burst, limit: limit, &looks) {
+      switch placeAny(Burst.size, burst, limit: limit, &looks) {
+      case .placed:
+        delivered.frames &+= 1
+        delivered.bytes &+= Int(unsafe burst.lengths[Burst.size])
+      case .waits: delivered.waiting = true
+      case .dropped(let reason):
         counters.drop(reason)
         if reason == .noReceiveBuffer || looks <= 0 {
           counters.drop(reason, segments.left)
-          break
+          return delivered
         }
-      } else {
-        delivered.frames &+= 1
-        delivered.bytes &+= Int(unsafe burst.lengths[Burst.size])
       }
     }
     return delivered
@@ -98,16 +100,18 @@ extension Virtqueue {
       if done == count { break }
       let index = Int(unsafe order[done])
       done &+= 1
-      if let reason = placeAny(index, burst, limit: limit, &looks) {
+      switch placeAny(index, burst, limit: limit, &looks) {
+      case .placed:
+        delivered.frames &+= 1
+        delivered.bytes &+= Int(unsafe burst.lengths[index])
+      case .waits: delivered.waiting = true
+      case .dropped(let reason):
         counters.drop(reason)
         // With no buffer for this one there is none for those behind it.
         if reason == .noReceiveBuffer, available(1) == 0 {
           counters.drop(.noReceiveBuffer, count &- done)
-          break
+          return delivered
         }
-      } else {
-        delivered.frames &+= 1
-        delivered.bytes &+= Int(unsafe burst.lengths[index])
       }
     }
     return delivered
@@ -119,11 +123,35 @@ extension Virtqueue {
   @inline(never)
   private mutating func placeAny(
     _ index: Int, _ burst: Burst, limit: UInt32, _ looks: inout Int
-  ) -> DropReason? {
-    if looks <= 0 { return .malformedReceiveBuffer }
+  ) -> Placed {
+    if looks <= 0 { return .dropped(.malformedReceiveBuffer) }
     let length = unsafe burst.lengths[index]
-    if burst.exceeds(limit, index) { return .exceedsMTU }
-    let needed = UInt64(headerSize &+ length)
+    if burst.exceeds(limit, index) { return .dropped(.exceedsMTU) }
+    if let iotlb = memory.iotlb, mustWait(iotlb) { return wait(index, burst, iotlb) }
+    let needed = headerSize &+ length
+    var claim = Claim()
+    if let reason = self.claim(needed, burst, &looks, &claim) {
+      if reason == .addressNotTranslated, let iotlb = memory.iotlb {
+        return wait(index, burst, iotlb)
+      }
+      return .dropped(reason)
+    }
+    burst.fill(
+      index, targets: claim.pieces, buffers: claim.chains, headerSize: headerSize,
+      accepted: offloads)
+    use(claim, needed, burst)
+    return .placed
+  }
+
+  /// Finds buffers for `needed` bytes, header and frame: their pieces are the burst's targets, and the chains stay in the
+  /// ring until `use`. Returns why there are none.
+  ///
+  /// - Parameter looks: as of `placeAny`.
+  @inline(always)
+  mutating func claim(
+    _ needed: UInt32, _ burst: Burst, _ looks: inout Int, _ claim: inout Claim
+  ) -> DropReason? {
+    let needed = UInt64(needed)
     var room: UInt64 = 0
     var chains = 0
     var span = 0
@@ -153,15 +181,7 @@ extension Virtqueue {
           capacity: Burst.targetCapacity &- pieces, budget: &budget)
       else { return counters.isBroken ? .queueBroken : .noReceiveBuffer }
       if chain.fault == .addressNotTranslated {
-        if chains == 0 {
-          unsafe awaitTranslation(
-            writable: true, output: burst.targets, capacity: Burst.targetCapacity)
-        } else {
-          unsafe lookAhead(
-            enough: 1 + span, writable: true, output: burst.targets, capacity: Burst.targetCapacity
-          )
-        }
-        return .addressNotTranslated
+        return awaitBuffer(chain, behind: chains, span, burst)
       }
       unsafe burst.chains[chains] = Burst.TakenChain(
         id: chain.id, span: chain.span, capacity: chain.length)
@@ -176,25 +196,31 @@ extension Virtqueue {
       room &+= UInt64(chain.length)
     }
 
-    burst.fill(
-      index, targets: pieces, buffers: chains, headerSize: headerSize, accepted: offloads)
-    var left = headerSize &+ length
-    for taken in 0..<chains {
+    claim = Claim(pieces: pieces, chains: chains, span: span)
+    return nil
+  }
+
+  /// Takes the chains of a claim, whose pieces have been written, and gives them back.
+  @inline(always)
+  mutating func use(_ claim: Claim, _ needed: UInt32, _ burst: Burst) {
+    var left = needed
+    for taken in 0..<claim.chains {
       let chain = unsafe burst.chains[taken]
       let written = min(left, chain.capacity)
       use(chain.id, span: chain.span, written: written)
       left &-= written
     }
     if let iotlb = memory.iotlb {
-      iotlb.advance(by: span)
+      iotlb.take(claim.span)
+      iotlb.advance(by: claim.span)
       unsafe lookAhead(
-        enough: Self.least, writable: true, output: burst.targets, capacity: Burst.targetCapacity)
+        enough: iotlb.window / 2, writable: true, output: burst.targets,
+        capacity: Burst.targetCapacity)
     }
-    return nil
   }
 
   /// Returns the chains set aside for a frame, empty, with the one among them that is no good.
-  private mutating func discard(_ chains: Int, _ burst: Burst) -> DropReason {
+  mutating func discard(_ chains: Int, _ burst: Burst) -> DropReason {
     for index in 0..<chains {
       let chain = unsafe burst.chains[index]
       use(chain.id, span: chain.span, written: 0)
@@ -209,10 +235,30 @@ struct Delivered {
   var bytes = 0
   /// Frames there were beyond those that were to be delivered: segments but the first of each.
   var extra = 0
+  /// Frames wait for their buffers' translations: somebody is to come back to them.
+  var waiting = false
 
   static func += (sum: inout Delivered, more: Delivered) {
     sum.frames &+= more.frames
     sum.bytes &+= more.bytes
     sum.extra &+= more.extra
+    if more.waiting { sum.waiting = true }
   }
+}
+
+/// What became of one frame that was to be delivered.
+enum Placed {
+  case placed
+  /// It waits (`WaitingFrames`).
+  case waits
+  case dropped(DropReason)
+}
+
+/// The buffers found for one frame.
+struct Claim {
+  /// Of the burst's targets.
+  var pieces = 0
+  /// Of the burst's chains, and how far the ring moves on when they are taken.
+  var chains = 0
+  var span = 0
 }

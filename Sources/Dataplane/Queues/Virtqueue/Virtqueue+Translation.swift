@@ -4,10 +4,6 @@
 /// Asking takes the front-end's time, so as much as may be is asked for at once, and of a receiveq before a frame
 /// needs it: buffers are looked at some way ahead of those that are filled.
 extension Virtqueue {
-  /// Places ahead that are looked at, and those that must have been.
-  private static var window: Int { 64 }
-  static var least: Int { 32 }
-
   /// Asks for what the next chain lacks, and those behind it; once for a table.
   ///
   /// - Parameters: as of `chain`; `output` is overwritten.
@@ -23,7 +19,7 @@ extension Virtqueue {
       ahead: 0, writable: writable, output: output, capacity: capacity, budget: &budget)
     guard next?.fault == .addressNotTranslated, iotlb.wait(generation) else { return }
     unsafe lookAhead(
-      enough: Self.window, writable: writable, output: output, capacity: capacity)
+      enough: iotlb.window, writable: writable, output: output, capacity: capacity)
   }
 
   /// Asks for what the chains ahead lack, unless `enough` places were looked at before.
@@ -37,7 +33,8 @@ extension Virtqueue {
     var ahead = look.seen
     // A chain costs as much as one that is taken.
     var budget = Burst.maximumDescriptors
-    while ahead < Self.window,
+    let window = iotlb.window
+    while ahead < window,
       let chain = unsafe chain(
         ahead: ahead, writable: writable, output: output, capacity: capacity, budget: &budget)
     {

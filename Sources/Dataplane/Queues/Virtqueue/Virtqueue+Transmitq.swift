@@ -45,7 +45,8 @@ extension Virtqueue {
   }
 
   /// Takes one chain of any layout: the header may share a descriptor with the frame, or be split over several
-  /// (2.7.4.1). Returns false when the ring is broken, or its next chain waits for a translation.
+  /// (2.7.4.1). Returns false when the ring is broken, or its next chain waits for a translation; one that has waited for
+  /// long is dropped.
   @inline(never)
   private mutating func takeAny(
     _ burst: Burst, _ gathered: inout Gathered, pieces used: inout Int,
@@ -61,7 +62,10 @@ extension Virtqueue {
     if chain.fault == .addressNotTranslated {
       unsafe awaitTranslation(
         writable: false, output: burst.pieces + used, capacity: Burst.maximumPieces)
-      return false
+      // What never comes is not to hold up what is behind it for ever.
+      guard let iotlb = memory.iotlb, iotlb.hasWaitedLong() else { return false }
+    } else if let iotlb = memory.iotlb {
+      iotlb.take(Int(chain.span))
     }
     use(chain.id, span: chain.span, written: 0)
     let index = gathered.frames

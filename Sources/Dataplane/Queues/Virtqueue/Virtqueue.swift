@@ -23,6 +23,8 @@ protocol Virtqueue {
   /// Bytes of the virtio-net header: 12, or 10 for a legacy driver without mergeable buffers (5.1.9).
   var headerSize: UInt32 { get }
   var mergeable: Bool { get }
+  /// Whether it stands for a ring whose own parts wait for translations (`SplitQueue.suspended`).
+  var isSuspended: Bool { get }
   /// Of a receiveq: what the driver takes over; of a transmitq: what it may ask for.
   var offloads: Offloads { get }
 
