@@ -34,6 +34,8 @@ final class PortStatus: Sendable {
     var guestNode: Int?
     /// What the port's thread has made of an IOMMU's messages; `nil`: the guest has none.
     var iotlb: IOTLBStatus?
+    /// What the front-end asks for, and what came of it.
+    var askedMTU: Int?
     var mtu: Int?
     /// By index; `nil`: not running.
     var rings: [Ring?]
@@ -53,7 +55,7 @@ final class PortStatus: Sendable {
     values.withLock { body($0) }
   }
 
-  func change(_ body: (inout Values) -> Bool) -> Bool {
+  func change<Result: Sendable>(_ body: (inout Values) -> Result) -> Result {
     values.withLock { body(&$0) }
   }
 
@@ -65,12 +67,14 @@ final class PortStatus: Sendable {
   func allowsLine(_ message: String) -> Bool { log.withLock { $0.allows(message) } }
 
   /// Keeps an error, and counts it by name where it has one; returns whether it deserves a line in the log.
-  func record(_ message: String, as name: String?) -> Bool {
+  ///
+  /// - Parameter logs: whether the line would be this port's own, and so counts for what it may say.
+  func record(_ message: String, as name: String?, logs: Bool = true) -> Bool {
     values.withLock { values in
       values.lastError = message
       if let name { values.faults[name, default: 0] += 1 }
     }
-    return log.withLock { $0.allows(message) }
+    return !logs || log.withLock { $0.allows(message) }
   }
 }
 

@@ -120,10 +120,8 @@ final class VhostBackend: Backend {
   // ---- The rest ----
 
   func setMTU(_ mtu: Int) throws(BackendError) {
-    // The smaller of what the operator allows and what the front-end asks for.
-    let effective = min(mtu, port.request.mtu ?? mtu)
-    port.status.update { $0.mtu = effective }
-    parent.dataplane.setMTU(effective, port: port.number)
+    port.status.update { $0.askedMTU = mtu }
+    port.applyMTU()
   }
 
   func sendRARP(mac: [UInt8]) {
@@ -143,15 +141,15 @@ final class VhostBackend: Backend {
     pendingMisses = []
     // With its guest gone nothing behind the port is known any more: better a flood than a black hole.
     parent.dataplane.flush(port: port.number)
-    parent.dataplane.setMTU(port.request.mtu, port: port.number)
     port.status.update { status in
+      status.askedMTU = nil
       status.features = []
       status.protocolFeatures = []
       status.deviceStatus = []
       status.regions = []
       status.guestNode = nil
-      status.mtu = nil
       status.iotlb = nil
     }
+    port.applyMTU()
   }
 }
