@@ -172,7 +172,7 @@ import Testing
       var limit = rlimit(rlim_cur: 200, rlim_max: 200)
       setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
       // The client's own end is made first; only the server's is lacking.
-      let sockets = try (0..<3).map { _ in
+      let sockets = (0..<3).map { _ in
         OwnedFD(taking: socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0))
       }
       var hoard: [OwnedFD] = []

@@ -90,7 +90,7 @@ struct Document: @unchecked Sendable {
     of value: Any, _ schema: [String: Any], _ place: String
   ) throws -> [String] {
     func fitting(_ key: String) throws -> Int? {
-      try (schema[key] as? [Any])?.count { try faults(of: value, $0, at: place).isEmpty }
+      try (schema[key] as? [Any])?.count { part in try self.faults(of: value, part, at: place).isEmpty }
     }
     var faults: [String] = []
     if let count = try fitting("oneOf"), count != 1 { faults.append("\(place) fits \(count) of oneOf") }

@@ -1,5 +1,6 @@
 import ControlAPI
 import Foundation
+import Linux
 import Logging
 import Testing
 
@@ -51,24 +52,30 @@ import Testing
   func theStatusSaysWhoIsToBlame(kind: ServiceError.Kind, status: Int) async throws {
     try await Fixture.run { fixture in
       let body = #"{"name":"\#(kind.rawValue)","tap":{"device":"t"}}"#
-      #expect(try fixture.ask("POST", "/v1/ports", body).status == status)
+      let reply = try fixture.ask("POST", "/v1/ports", body)
+      #expect(reply.status == status)
     }
+  }
+
+  private func ports(_ fixture: Fixture, _ query: String) throws -> [String] {
+    try fixture.ask("GET", "/v1/ports?" + query).decoded(as: [ControlAPI.Port].self).map(\.name)
+  }
+
+  private func macs(_ fixture: Fixture, _ query: String) throws -> [String] {
+    try fixture.ask("GET", "/v1/macs?" + query).decoded(as: [MACEntry].self).map(\.port)
   }
 
   @Test func listsAreFiltered() async throws {
     try await Fixture.run { fixture in
-      func names(_ query: String) throws -> [String] {
-        try fixture.ask("GET", "/v1/ports?" + query).decoded(as: [ControlAPI.Port].self).map(\.name)
-      }
-      #expect(try names("kind=tap") == ["uplink"])
-      #expect(try names("state=running&kind=vhost-user") == ["vm1"])
-      #expect(try names("state=broken") == [])
-      func macs(_ query: String) throws -> [String] {
-        try fixture.ask("GET", "/v1/macs?" + query).decoded(as: [MACEntry].self).map(\.port)
-      }
-      #expect(try macs("port=vm1") == ["vm1"])
-      #expect(try macs("mac=52-54-00-12-34-57") == ["uplink"])
-      for query in ["ports?state=asleep", "ports?colour=red", "macs?mac=x", "stats?x", "ports?kind=tap&kind=tap"] {
+      let taps = try ports(fixture, "kind=tap")
+      #expect(taps == ["uplink"])
+      #expect(try ports(fixture, "state=running&kind=vhost-user") == ["vm1"])
+      #expect(try ports(fixture, "state=broken") == [])
+      #expect(try macs(fixture, "port=vm1") == ["vm1"])
+      #expect(try macs(fixture, "mac=52-54-00-12-34-57") == ["uplink"])
+      for query in [
+        "ports?state=asleep", "ports?colour=red", "macs?mac=x", "stats?x", "ports?kind=tap&kind=tap",
+      ] {
         #expect(try fixture.ask("GET", "/v1/" + query).status == 400, "\(query)")
       }
     }
