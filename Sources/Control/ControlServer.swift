@@ -51,11 +51,13 @@ public final class ControlServer: Sendable {
       let listener = try socket.listen()
       let peers = try socket.peers()
       let stop = try EventFD()
+      // Now, while there are some.
+      let spare = SpareDescriptors(8)
       let (router, logger, limits) = (router, logger, limits)
       let thread = try Linux.Thread(name: "control") {
         var acceptor = Acceptor(
           listener: listener, peers: peers, stop: stop, router: router, logger: logger,
-          limits: limits)
+          limits: limits, spare: spare)
         acceptor.run()
       }
       running = Running(listener: listener, stop: stop, thread: thread)
@@ -113,7 +115,7 @@ private struct Acceptor {
 
   init(
     listener: UnixListener, peers: ControlPeers, stop: EventFD, router: Router, logger: Logger,
-    limits: Limits
+    limits: Limits, spare: SpareDescriptors
   ) {
     self.listener = listener
     self.peers = peers
@@ -121,7 +123,7 @@ private struct Acceptor {
     self.router = router
     self.logger = logger
     self.limits = limits
-    spare = SpareDescriptors(8)
+    self.spare = spare
   }
 
   /// Connections that ended, whose threads wait to be joined.

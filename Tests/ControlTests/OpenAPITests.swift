@@ -227,7 +227,7 @@ import Yams
   /// The checker itself must be able to say no.
   @Test func theCheckerFindsFaults() throws {
     let schema = ["$ref": "#/components/schemas/MACEntry"]
-    let good: [String: Any] = ["mac": "52:54:00:12:34:56", "port": "a", "age": 1]
+    let good: [String: Any] = ["mac": "52:54:00:12:34:56", "port": "a", "age": 1, "pinned": true]
     #expect(try document.faults(of: good, schema, at: "$") == [])
     for (key, bad) in [("mac", "zz"), ("age", "1"), ("age", -1), ("port", ""), ("extra", 1)]
       as [(String, Any)]

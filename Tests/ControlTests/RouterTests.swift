@@ -218,7 +218,7 @@ import Testing
       #"{"name":"a","vhost-user":{"path":"/s","mode":"sever"}}"#,
       "the key 'mode' in vhost-user must be 'server' or 'client', not 'sever'"
     ),
-    (#"{"name":"a","tap":{"device":"t",}}"#, "a name in double quotes is missing at byte 27"),
+    (#"{"name":"a","tap":{"device":"t",}}"#, "a name in double quotes is missing at byte 32"),
     (#"{"name":"a","name":"b","tap":{"device":"t"}}"#, "the name 'name' is there twice"),
     (#"{"name":"a"} x"#, "something follows the value"),
     (#"{"name":"a"}"#, "a port needs vhost-user or tap"),
