@@ -68,7 +68,7 @@ extension Confinement {
         "sockets can be made in \(allowed.joined(separator: ", ")) only, not in \(folder); "
           + "name it in security.directories and restart the daemon")
     }
-    if let real = Directory.resolved(folder), isLost(real) {
+    if let real = Directory.resolved(folder), Confinement.isLost(real, tied.places) {
       throw refusal(
         "the directory \(folder) was made anew, or replaced, since the daemon started, and its limits (Landlock) are "
           + "tied to the old one: restart the daemon; a directory named in security.directories may have others in it that "
@@ -95,7 +95,7 @@ extension Confinement {
   }
 
   /// Whether a path lies in no directory that is still the one to which Landlock's rules are tied.
-  private func isLost(_ path: String) -> Bool {
+  private static func isLost(_ path: String, _ tied: [String: String]) -> Bool {
     if tied.isEmpty { return false }
     var folder = path
     while true {
@@ -108,7 +108,7 @@ extension Confinement {
   /// Why the configuration file, which is there, can't be read any more, if that is the limits' doing.
   func loss(of file: String) -> String? {
     let real = Directory.resolved(file) ?? file
-    guard PathAccess().isGranted(at: file), isLost(Directory.of(real)) else { return nil }
+    guard PathAccess().isGranted(at: file), Confinement.isLost(Directory.of(real), tied.folders) else { return nil }
     return
       "it is in a directory that was made anew, or replaced, since the daemon started, and the daemon's limits (Landlock) "
       + "are tied to the old one: restart it"

@@ -25,8 +25,9 @@ struct Confinement {
   let capabilities: Capabilities
   /// Whether root has become somebody else.
   let isOther: Bool
-  /// Which directories Landlock's rules are tied to (`Directory.identity`), by path; empty where none are in force.
-  let tied: [String: String]
+  /// Which directories Landlock's rules are tied to (`Directory.identity`), by path: those for sockets, and those of the
+  /// configuration file. Empty where none are in force.
+  let tied: (places: [String: String], folders: [String: String])
 
   /// Finds what would keep `init` from doing what was asked for by name.
   static func check(_ security: Configuration.Security) throws(ServiceError) {
@@ -80,10 +81,10 @@ struct Confinement {
       directories: prepared.map { _ in places.compactMap(Directory.resolved).sorted() })
     isOther = becameOther
     let folders = file.map { Set([Directory.of($0), Directory.of(Directory.resolved($0) ?? $0)]) } ?? []
-    tied = prepared.map { _ in
-      let ruled = folders.union(places.compactMap(Directory.resolved))
-      return ruled.reduce(into: [:]) { $0[$1] = Directory.identity($1) }
-    } ?? [:]
+    func identities(_ paths: some Sequence<String>) -> [String: String] {
+      prepared == nil ? [:] : paths.reduce(into: [:]) { $0[$1] = Directory.identity($1) }
+    }
+    tied = (identities(places.compactMap(Directory.resolved)), identities(folders))
     logger.info("security: \(status.description)")
   }
 

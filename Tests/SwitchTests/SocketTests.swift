@@ -145,7 +145,7 @@ extension SwitchTests {
       let path = bench.path("vm")
       try "precious".write(toFile: path, atomically: true, encoding: .utf8)
       let error = #expect(throws: ServiceError.self) { try bench.addPort("vm") }
-      #expect(error?.kind == .failed && error?.message.contains("no socket") == true)
+      #expect(error?.kind == .conflict && error?.message.contains("no socket") == true)
       #expect(try String(contentsOfFile: path, encoding: .utf8) == "precious")
       try FileManager.default.removeItem(atPath: path)
 
