@@ -12,7 +12,14 @@ extension Configuration {
     func failure(_ message: String) -> ConfigurationError {
       ConfigurationError(file: path, problems: [.init(line: 0, column: 0, message: message)])
     }
-    let data: Data
+    var isDirectory: ObjCBool = false
+    // SAFETY: fills the local.
+    if unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory),
+      isDirectory.boolValue
+    {
+      throw failure("this is a directory; name the file in it")
+    }
+    var data: Data
     do {
       let file = try FileHandle(forReadingFrom: URL(fileURLWithPath: path))
       // One more byte than may be there tells a file that is too long.
@@ -26,6 +33,11 @@ extension Configuration {
       throw failure("the file can't be read: \(error.localizedDescription)")
     }
     if data.count > sizeLimit { throw failure("the file is longer than 1 MiB") }
+    // Editors of other systems begin a file with a mark that is no part of it.
+    if data.starts(with: [0xEF, 0xBB, 0xBF]) { data = Data(data.dropFirst(3)) }
+    if data.starts(with: [0xFF, 0xFE]) || data.starts(with: [0xFE, 0xFF]) {
+      throw failure("the file is UTF-16; save it as UTF-8")
+    }
     guard let text = String(validating: data, as: UTF8.self) else {
       throw ConfigurationError(file: path, problems: [notUTF8(data)])
     }

@@ -36,11 +36,16 @@ public struct Configuration: Sendable, Equatable {
   }
 
   public var control = ControlSocket(path: defaultControlSocket)
+  /// Where one may look and change nothing; `nil`: nowhere.
+  public var reader: ControlSocket?
   public var workers: Workers
   public var ports: [PortRequest] = []
   public var macTable = MACTable()
   public var guestMemory = GuestMemory()
   public var security = Security()
+
+  /// All sockets of the control interface.
+  public var controlSockets: [ControlSocket] { [control] + (reader.map { [$0] } ?? []) }
 
   /// Without a file: one worker, two guests' sockets and, where the daemon may make one, a TAP uplink.
   public static func embedded(cpu: Int, uplink: Bool) -> Configuration {

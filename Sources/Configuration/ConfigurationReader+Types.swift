@@ -147,7 +147,7 @@ extension ConfigurationReader {
     }
   }
 
-  private func isNull(_ node: Node) -> Bool {
+  func isNull(_ node: Node) -> Bool {
     guard let scalar = node.scalar, scalar.style == .plain else { return false }
     return ["", "~", "null", "Null", "NULL"].contains(scalar.string)
   }

@@ -19,8 +19,9 @@ struct ConfigurationReader {
     guard let top = mapping(root, "the configuration", keys: ConfigurationReader.keys) else {
       return configuration
     }
-    if let control = section(top, "control", ["socket", "owner", "group", "permissions"]) {
-      configuration.control = self.control(control)
+    if let control = section(top, "control", ConfigurationReader.controlKeys) {
+      configuration.control = socket(control, standard: defaultControlSocket)
+      configuration.reader = reader(control, beside: configuration.control)
     }
     if let workers = section(top, "workers", ["cpus", "poll"]) {
       if let cpus = workers["cpus"] { configuration.workers.cpus = self.cpus(cpus) }
@@ -44,8 +45,8 @@ struct ConfigurationReader {
     if let security = section(top, "security", ConfigurationReader.securityKeys) {
       configuration.security = self.security(security)
     }
-    if let ports = top["ports"] {
-      configuration.ports = self.ports(ports, control: configuration.control.path)
+    if let ports = top["ports"], !isNull(ports) {
+      configuration.ports = self.ports(ports, of: configuration)
     }
     return configuration
   }
@@ -53,25 +54,47 @@ struct ConfigurationReader {
   private mutating func section(
     _ top: YAMLMapping, _ key: String, _ keys: [String]
   ) -> YAMLMapping? {
-    guard let node = top[key] else { return nil }
+    // A section of which everything is commented out says nothing.
+    guard let node = top[key], !isNull(node) else { return nil }
     return mapping(node, key, keys: keys)
   }
 
-  private mutating func control(_ section: YAMLMapping) -> ControlSocket {
-    var socket = ControlSocket(path: defaultControlSocket)
+  private static let socketKeys = ["socket", "owner", "group", "permissions"]
+  private static let controlKeys = socketKeys + ["read-only"]
+
+  /// The second control socket, for those who may look and change nothing.
+  private mutating func reader(
+    _ control: YAMLMapping, beside first: ControlSocket
+  ) -> ControlSocket? {
+    guard let node = control["read-only"], !isNull(node),
+      let section = mapping(node, "control.read-only", keys: ConfigurationReader.socketKeys)
+    else { return nil }
+    _ = required(section, "socket")
+    let reader = socket(section, standard: "")
+    if plainPath(reader.path) == plainPath(first.path) {
+      note(section["socket"]?.mark, "control.read-only.socket must be another one than control.socket")
+    }
+    return reader
+  }
+
+  private mutating func socket(_ section: YAMLMapping, standard: String) -> ControlSocket {
+    var socket = ControlSocket(path: standard)
     if let path = string(section, "socket") {
       socket.path = path
       if let wrong = socketPathFault(path) {
-        note(section["socket"]?.mark, "control.socket \(wrong)")
+        note(section["socket"]?.mark, "\(section.place).socket \(wrong)")
       }
     }
     socket.owner = string(section, "owner")
     socket.group = string(section, "group")
     socket.permissions = string(section, "permissions")
+    for (key, value) in [("owner", socket.owner), ("group", socket.group)] where value == "" {
+      note(section[key]?.mark, "\(section.place).\(key) must be a name or a number")
+    }
     if let permissions = socket.permissions, permissionBits(permissions) == nil {
       note(
         section["permissions"]?.mark,
-        "control.permissions must be octal, as in '0660', not \(quoted(permissions))")
+        "\(section.place).permissions must be octal, as in '0660', not \(quoted(permissions))")
     }
     return socket
   }
@@ -94,21 +117,44 @@ struct ConfigurationReader {
     return memory
   }
 
+  /// CPUs by number (`2`) and range (`2-5`), in a list or one alone.
   private mutating func cpus(_ node: Node) -> [Int] {
-    guard let list = sequence(node, "workers.cpus", of: "CPU numbers, as in [0, 1]") else {
+    let list: [Node]
+    switch node {
+    case .sequence(let elements): list = Array(elements)
+    case .scalar where !isNull(node): list = [node]
+    default:
+      note(
+        node.mark,
+        "workers.cpus must be a list of CPU numbers and ranges, as in [0, 2-5], not \(described(node))")
       return []
     }
     if list.isEmpty { note(node.mark, "workers.cpus must name one CPU at least") }
     var cpus: [Int] = []
     for element in list {
-      guard let cpu = integer(element, "a CPU's number", in: 0...1023) else { continue }
-      if cpus.contains(cpu) {
-        note(element.mark, "CPU \(cpu) is in workers.cpus twice")
-      } else {
-        cpus.append(cpu)
+      for cpu in range(element) {
+        if cpus.contains(cpu) {
+          note(element.mark, "CPU \(cpu) is in workers.cpus twice")
+        } else {
+          cpus.append(cpu)
+        }
       }
     }
     return cpus
+  }
+
+  private mutating func range(_ node: Node) -> [Int] {
+    let ends = (node.scalar?.string ?? "").split(separator: "-", omittingEmptySubsequences: false)
+    guard ends.count == 2, !ends[0].isEmpty else {
+      return integer(node, "a CPU's number", in: 0...1023).map { [$0] } ?? []
+    }
+    if let first = Int(ends[0]), let last = Int(ends[1]), "\(first)-\(last)" == node.scalar?.string,
+      (0...last).contains(first), last <= 1023
+    {
+      return Array(first...last)
+    }
+    note(node.mark, "a range of CPUs must be as in 2-5, of 0 to 1023, not \(described(node))")
+    return []
   }
 
   /// Seconds of `300s`, `5m` or `1h`; from a second to a week.
@@ -127,10 +173,13 @@ struct ConfigurationReader {
     return nil
   }
 
-  private mutating func ports(_ node: Node, control: String) -> [PortRequest] {
+  private mutating func ports(_ node: Node, of configuration: Configuration) -> [PortRequest] {
     var ports: [PortRequest] = []
     // What only one port may have, by what it is, and where it is: the second one is told of the first.
-    var taken = ["socket path \(quoted(control))": "the control socket"]
+    var taken: [String: String] = [:]
+    for socket in configuration.controlSockets {
+      taken["socket path \(quoted(plainPath(socket.path)))"] = "the control socket"
+    }
     guard let list = sequence(node, "ports", of: "ports") else { return [] }
     for element in list {
       guard let fields = mapping(element, "the port", keys: PortRequest.keys),

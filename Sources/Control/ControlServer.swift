@@ -2,6 +2,7 @@ public import ControlAPI
 internal import Dispatch
 internal import Linux
 public import Logging
+internal import SystemPackage
 
 /// The control interface: HTTP/1.1 with JSON over a Unix socket.
 ///
@@ -22,13 +23,20 @@ public final class ControlServer: Sendable {
     var thread: Linux.Thread
   }
 
-  public convenience init(socket: ControlSocket, service: any SwitchService, logger: Logger) {
-    self.init(socket: socket, service: service, logger: logger, limits: Limits())
+  /// - Parameter readOnly: whoever may connect may look, and change nothing.
+  public convenience init(
+    socket: ControlSocket, service: any SwitchService, logger: Logger, readOnly: Bool = false
+  ) {
+    self.init(
+      socket: socket, service: service, logger: logger, limits: Limits(), readOnly: readOnly)
   }
 
-  init(socket: ControlSocket, service: any SwitchService, logger: Logger, limits: Limits) {
+  init(
+    socket: ControlSocket, service: any SwitchService, logger: Logger, limits: Limits,
+    readOnly: Bool = false
+  ) {
     self.socket = socket
-    router = Router(service: service, logger: logger)
+    router = Router(service: service, logger: logger, readOnly: readOnly)
     self.logger = logger
     self.limits = limits
   }
@@ -43,16 +51,18 @@ public final class ControlServer: Sendable {
       let listener = try socket.listen()
       let peers = try socket.peers()
       let stop = try EventFD()
+      // Now, while there are some.
+      let spare = SpareDescriptors(8)
       let (router, logger, limits) = (router, logger, limits)
       let thread = try Linux.Thread(name: "control") {
         var acceptor = Acceptor(
           listener: listener, peers: peers, stop: stop, router: router, logger: logger,
-          limits: limits)
+          limits: limits, spare: spare)
         acceptor.run()
       }
       running = Running(listener: listener, stop: stop, thread: thread)
     }
-    logger.info("the control socket is \(socket.path)")
+    logger.info("the control socket is \(socket.path)\(router.readOnly ? ", for reading alone" : "")")
   }
 
   /// Ends all connections after the request each is serving, and removes the socket file.
@@ -97,13 +107,15 @@ private struct Acceptor {
   let logger: Logger
   let limits: Limits
   private var refusals = Refusals()
+  private var failures = Refusals()
+  private let spare: SpareDescriptors
   private let finished = Finished()
   private var threads: [Int: Linux.Thread] = [:]
   private var next = 0
 
   init(
     listener: UnixListener, peers: ControlPeers, stop: EventFD, router: Router, logger: Logger,
-    limits: Limits
+    limits: Limits, spare: SpareDescriptors
   ) {
     self.listener = listener
     self.peers = peers
@@ -111,6 +123,7 @@ private struct Acceptor {
     self.router = router
     self.logger = logger
     self.limits = limits
+    self.spare = spare
   }
 
   /// Connections that ended, whose threads wait to be joined.
@@ -127,16 +140,27 @@ private struct Acceptor {
         if ready[1] { break }
         // Those that have ended since count no more.
         reap()
-        if ready[0], let connection = try UnixSocket.accept(listener.descriptor) {
-          serve(connection)
-        }
+        if ready[0], let connection = try accept() { serve(connection) }
       } catch {
         // Out of descriptors or memory: the next connections wait in the backlog until there are some.
-        logger.error("the control socket could not accept a connection: \(error)")
+        if let unsaid = failures.next(at: .now) {
+          let more = unsaid == 0 ? "" : "; \(unsaid) times more since the last such line"
+          logger.error("the control socket could not accept a connection: \(error)\(more)")
+        }
         if Poller.pause(milliseconds: 200, unless: stop) { break }
       }
     }
     for thread in threads.values { thread.join() }
+  }
+
+  /// The next connection. When front-ends have used all descriptors up, one of those that were kept for this goes to it.
+  private func accept() throws(SystemError) -> OwnedFD? {
+    do throws(SystemError) {
+      return try UnixSocket.accept(listener.descriptor)
+    } catch {
+      guard error.errno == .tooManyOpenFiles, spare.giveOne() else { throw error }
+      return try UnixSocket.accept(listener.descriptor)
+    }
   }
 
   private mutating func serve(_ socket: OwnedFD) {
@@ -183,6 +207,7 @@ private struct Acceptor {
       return ids
     }
     for id in ended { threads.removeValue(forKey: id)?.join() }
+    spare.refill()
   }
 }
 

@@ -33,6 +33,24 @@ public struct ControlSocket: Sendable, Equatable {
       users: users, group: try group.map { try Identity.group(named: $0) } ?? own.group)
   }
 
+  /// The same with everything written out, each value in one way, for comparing with another.
+  public func spelledOut() -> ControlSocket {
+    let own = Identity.current
+    let bits = permissions.flatMap(permissionBits) ?? ControlSocket.standardPermissions
+    return ControlSocket(
+      path: Directory.place(path),
+      owner: owner.map { name in (try? Identity.user(named: name)).map(String.init) ?? name }
+        ?? "\(own.user)",
+      group: group.map { name in (try? Identity.group(named: name)).map(String.init) ?? name }
+        ?? "\(own.group)",
+      permissions: String(bits, radix: 8))
+  }
+
+  /// Finds what would keep the server from listening here, short of trying.
+  public func check() throws {
+    try UnixListener.check(path: path, owner: owner, group: group)
+  }
+
   private static let standardPermissions: UInt32 = 0o600
 
   func listen() throws -> UnixListener {

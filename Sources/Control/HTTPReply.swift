@@ -41,7 +41,9 @@ struct HTTPReply: Sendable, Equatable {
       case .invalid: 400
       case .notFound: 404
       case .conflict: 409
+      case .refused: 422
       case .failed: 500
+      case .exhausted: 503
       }
     return .error(status, error.message)
   }
@@ -61,7 +63,8 @@ struct HTTPReply: Sendable, Equatable {
     200: "OK", 201: "Created", 204: "No Content", 400: "Bad Request", 403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed", 408: "Request Timeout", 409: "Conflict", 411: "Length Required",
-    413: "Content Too Large", 431: "Request Header Fields Too Large", 500: "Internal Server Error",
+    413: "Content Too Large",
+    422: "Unprocessable Content", 431: "Request Header Fields Too Large", 500: "Internal Server Error",
     503: "Service Unavailable", 505: "HTTP Version Not Supported",
   ]
 }

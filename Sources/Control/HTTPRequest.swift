@@ -1,3 +1,4 @@
+internal import ControlAPI
 internal import Foundation
 
 /// A request as it came in, its body complete.
@@ -5,6 +6,8 @@ struct HTTPRequest: Sendable, Equatable {
   var method: String
   /// The path's segments without percent-encoding: `/v1/ports/vm1` is `["v1", "ports", "vm1"]`.
   var path: [String]
+  /// What follows the path's "?", by name, without percent-encoding.
+  var query: [String: String] = [:]
   /// By lower-case name; repeated ones joined with a comma.
   var headers: [String: String]
   /// The connection stays open after the reply.
@@ -26,16 +29,18 @@ struct HTTPRequest: Sendable, Equatable {
     guard words.count == 3, let method = words.first, !method.isEmpty,
       method.utf8.allSatisfy({ (0x41...0x5a).contains($0) })
     else { throw HTTPRefusal(400, "the request line must be: METHOD PATH HTTP/1.1") }
-    guard words[2] == "HTTP/1.1" || words[2] == "HTTP/1.0" else {
-      throw HTTPRefusal(505, "only HTTP/1.1 is spoken here")
-    }
+    // RFC 9112, 2.3: whatever minor version beyond 1 is read as 1.1.
+    guard words[2].hasPrefix("HTTP/1."), words[2].utf8.count == 8,
+      let minor = words[2].utf8.last, (0x30...0x39).contains(minor)
+    else { throw HTTPRefusal(505, "only HTTP/1.1 is spoken here") }
     self.method = String(method)
     path = try HTTPRequest.segments(of: words[1])
+    query = try HTTPRequest.query(of: words[1])
     headers = try HTTPRequest.headers(lines.dropFirst())
     let tokens = (headers["connection"] ?? "").lowercased().split(separator: ",").map {
       $0.trimmingCharacters(in: .whitespaces)
     }
-    if words[2] == "HTTP/1.1" {
+    if minor != 0x30 {
       if headers["host"] == nil { throw HTTPRefusal(400, "the Host header is missing") }
       keepAlive = !tokens.contains("close")
     } else {
@@ -55,9 +60,41 @@ struct HTTPRequest: Sendable, Equatable {
       else { throw HTTPRefusal(400, "a header line must be: NAME: VALUE") }
       let name = text[..<colon].lowercased()
       let value = text[text.index(after: colon)...].trimmingCharacters(in: .whitespaces)
+      // RFC 9112, 3.2: two of them, or one that names several, are how one request is made to look like another.
+      if name == "host", headers[name] != nil || !isHost(value) {
+        throw HTTPRefusal(400, "there must be one Host header with one host")
+      }
       headers[name] = headers[name].map { "\($0), \(value)" } ?? value
     }
     return headers
+  }
+
+  /// A host and perhaps a port, in the characters that RFC 3986 has for them; empty is allowed.
+  private static func isHost(_ value: String) -> Bool {
+    value.utf8.allSatisfy { byte in
+      switch byte {
+      case 0x30...0x39, 0x41...0x5a, 0x61...0x7a: true
+      default: "-._~!$&'()*+;=:[]%".utf8.contains(byte)
+      }
+    }
+  }
+
+  private static func query(of target: Substring) throws(HTTPRefusal) -> [String: String] {
+    guard let mark = target.firstIndex(of: "?") else { return [:] }
+    var query: [String: String] = [:]
+    let text = target[target.index(after: mark)...]
+    for part in text.split(separator: "&") {
+      let sides = part.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map {
+        $0.replacingOccurrences(of: "+", with: " ").removingPercentEncoding
+      }
+      guard let name = sides[0], let value = sides.count == 2 ? sides[1] : "" else {
+        throw HTTPRefusal(400, "the query's percent-encoding is wrong")
+      }
+      if query.updateValue(value, forKey: name) != nil {
+        throw HTTPRefusal(400, "the query has \(quoted(name)) twice")
+      }
+    }
+    return query
   }
 
   private static func segments(of target: Substring) throws(HTTPRefusal) -> [String] {

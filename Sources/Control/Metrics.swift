@@ -24,6 +24,14 @@ struct Metrics {
     family("swivel_uptime_seconds", "gauge", "Seconds since the daemon started.") {
       [([], Metrics.number(stats.uptime))]
     }
+    if let log = stats.log {
+      family(
+        "swivel_log_lines_dropped_total", "counter",
+        "Lines of the log that were not written, as nobody read it."
+      ) {
+        [([], "\(log.droppedLines)")]
+      }
+    }
     let sums = [(QueueDirection.transmitq, stats.received), (.receiveq, stats.sent)]
     let counters: [(String, String, KeyPath<Counters, UInt64>)] = [
       (

@@ -1,47 +1,4 @@
 internal import ControlAPI
-internal import Foundation
-
-/// JSON of any shape: what a body is before it is known to be what was asked for.
-private enum JSONValue: Decodable {
-  case null
-  case bool(Bool)
-  case int(Int)
-  case number(Double)
-  case string(String)
-  case array([JSONValue])
-  case object([String: JSONValue])
-
-  init(from decoder: any Decoder) throws {
-    let container = try decoder.singleValueContainer()
-    if container.decodeNil() {
-      self = .null
-    } else if let value = try? container.decode(Bool.self) {
-      self = .bool(value)
-    } else if let value = try? container.decode(Int.self) {
-      self = .int(value)
-    } else if let value = try? container.decode(Double.self) {
-      self = .number(value)
-    } else if let value = try? container.decode(String.self) {
-      self = .string(value)
-    } else if let value = try? container.decode([String: JSONValue].self) {
-      self = .object(value)
-    } else {
-      self = .array(try container.decode([JSONValue].self))
-    }
-  }
-
-  var kind: String {
-    switch self {
-    case .null: "null"
-    case .bool(let value): value ? "true" : "false"
-    case .int(let value): "\(value)"
-    case .number(let value): "\(value)"
-    case .string(let value): quoted(value)
-    case .array: "an array"
-    case .object: "an object"
-    }
-  }
-}
 
 /// An object of the body whose keys are taken one by one. `place` is how messages call it.
 private struct JSONObject: FieldReader {
@@ -61,11 +18,15 @@ private struct JSONObject: FieldReader {
     self.place = place
   }
 
-  /// `nil` when the key is absent or null.
-  func value(_ key: String) -> JSONValue? {
-    guard let value = members[key] else { return nil }
-    if case .null = value { return nil }
-    return value
+  /// `nil` when the key is absent.
+  func value(_ key: String) -> JSONValue? { members[key] }
+
+  /// What is to become of `key`: a value as `read` has it, or, as `null`, what holds where nothing is said.
+  func setting<Value>(
+    _ key: String, _ read: (String) throws(ServiceError) -> Value?
+  ) throws(ServiceError) -> PortChange.Setting<Value>? {
+    if members[key] == .null { return .standard }
+    return try read(key).map { .value($0) }
   }
 
   func string(_ key: String) throws(ServiceError) -> String? {
@@ -119,19 +80,25 @@ private struct JSONObject: FieldReader {
   }
 }
 
+extension JSONValue {
+  /// The body of a request. `what` is how messages call what it is to be.
+  init(body: [UInt8], as what: String) throws(ServiceError) {
+    if body.isEmpty {
+      throw ServiceError(.invalid, "the body is empty; expected \(what) as a JSON object")
+    }
+    do throws(JSONFault) {
+      self = try JSONValue(parsing: body)
+    } catch {
+      throw ServiceError(.invalid, "the body is not JSON: \(error)")
+    }
+  }
+}
+
 extension PortRequest {
   /// Reads the body of `POST /v1/ports`. Throws `.invalid` that names the key that is unknown, missing or
   /// of the wrong type. What the values say is for `validate()`.
   init(json body: [UInt8]) throws(ServiceError) {
-    if body.isEmpty {
-      throw ServiceError(.invalid, "the body is empty; expected a port as a JSON object")
-    }
-    let value: JSONValue
-    do {
-      value = try JSONDecoder().decode(JSONValue.self, from: Data(body))
-    } catch {
-      throw ServiceError(.invalid, "the body is not JSON" + PortRequest.detail(of: body))
-    }
+    let value = try JSONValue(body: body, as: "a port")
     let top = try JSONObject(value, place: "the port", keys: PortRequest.keys)
     self.init(
       name: try top.requiredString("name"), mtu: try top.integer("mtu"),
@@ -143,15 +110,32 @@ extension PortRequest {
       attach(try type.init(from: &fields))
     }
   }
+}
 
-  /// Where the parser gave up, when it says so. JSONDecoder keeps that to itself; the older parser tells.
-  private static func detail(of body: [UInt8]) -> String {
-    do {
-      _ = try JSONSerialization.jsonObject(with: Data(body), options: .fragmentsAllowed)
-      return ""
-    } catch {
-      let detail = (error as NSError).userInfo[NSDebugDescriptionErrorKey] as? String
-      return detail.map { ": " + quoted($0) } ?? ""
+extension PortChange {
+  /// Reads the body of `PATCH /v1/ports/NAME`.
+  init(json body: [UInt8]) throws(ServiceError) {
+    let value = try JSONValue(body: body, as: "what is to change")
+    let top = try JSONObject(value, place: "the change", keys: PortChange.keys)
+    func integer(_ key: String) throws(ServiceError) -> Int? { try top.integer(key) }
+    func string(_ key: String) throws(ServiceError) -> String? { try top.string(key) }
+    self.init(
+      mtu: try top.setting("mtu", integer), macs: try top.setting("macs", integer),
+      owner: try top.setting("owner", string), group: try top.setting("group", string),
+      permissions: try top.setting("permissions", string),
+      memory: try top.setting("memory", string), regions: try top.setting("regions", integer))
+    if isEmpty {
+      throw ServiceError(
+        .invalid, "nothing is to change; expected some of \(PortChange.keys.joined(separator: ", "))")
     }
+  }
+}
+
+/// A body with one member.
+enum SingleMember {
+  /// The string under `key`, the only one that may be there.
+  static func string(_ key: String, in body: [UInt8]) throws(ServiceError) -> String {
+    let value = try JSONValue(body: body, as: "'\(key)'")
+    return try JSONObject(value, place: "the body", keys: [key]).requiredString(key)
   }
 }

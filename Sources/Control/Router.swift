@@ -5,6 +5,8 @@ internal import Logging
 struct Router: Sendable {
   let service: any SwitchService
   let logger: Logger
+  /// Only what changes nothing is answered.
+  var readOnly = false
 
   private typealias Handler = (HTTPRequest) throws(ServiceError) -> HTTPReply
 
@@ -24,6 +26,9 @@ struct Router: Sendable {
       reply.headers.append(("Allow", list))
       return reply
     }
+    if readOnly, name != "GET" {
+      return .error(403, "this socket is for reading alone; changes go through control.socket")
+    }
     let who = client.map { "process \($0)" } ?? "an unknown process"
     let what = "\(name) \(quoted("/" + request.path.joined(separator: "/")))"
     do throws(ServiceError) {
@@ -42,31 +47,125 @@ struct Router: Sendable {
     switch path {
     case ["v1", "ports"]:
       return [
-        ("GET", { _ in .json(service.ports()) }),
-        ("POST", { request throws(ServiceError) in try addPort(request) }),
+        ("GET", { request throws(ServiceError) in .json(try ports(request)) }),
+        ("POST", plain { request throws(ServiceError) in try addPort(request) }),
       ]
-    case ["v1", "macs"]: return [("GET", { _ in .json(service.macs()) })]
-    case ["v1", "workers"]: return [("GET", { _ in .json(service.workers()) })]
-    case ["v1", "stats"]: return [("GET", { _ in .json(service.stats()) })]
-    case ["metrics"]:
+    case ["v1", "macs"]:
       return [
-        ("GET", { _ in .text(Metrics(of: service).text, type: Metrics.contentType) })
-      ]
-    default:
-      guard path.count == 3, path[0] == "v1", path[1] == "ports", !path[2].isEmpty else {
-        return nil
-      }
-      return [
-        ("GET", { _ throws(ServiceError) in try port(path[2]) }),
+        ("GET", { request throws(ServiceError) in .json(try macs(request)) }),
         (
           "DELETE",
-          { _ throws(ServiceError) in
-            try service.removePort(named: path[2])
+          { request throws(ServiceError) in
+            let filter = try Filter(request, names: ["port"])
+            try service.flushMACs(port: filter["port"])
             return HTTPReply(status: 204)
           }
         ),
       ]
+    case ["v1", "workers"]: return [("GET", plain { _ in .json(service.workers()) })]
+    case ["v1", "stats"]: return [("GET", plain { _ in .json(service.stats()) })]
+    case ["v1", "health"]: return [("GET", plain { _ in health() })]
+    case ["v1", "log"]:
+      return [
+        ("GET", plain { _ in .json(service.logStatus()) }),
+        ("PUT", plain { request throws(ServiceError) in try setLog(request) }),
+      ]
+    case ["v1", "reload"]:
+      return [("POST", plain { _ throws(ServiceError) in .json(try service.reload()) })]
+    case ["metrics"]:
+      return [
+        ("GET", plain { _ in .text(Metrics(of: service).text, type: Metrics.contentType) })
+      ]
+    default:
+      guard path.count == 3, path[0] == "v1", !path[2].isEmpty else { return nil }
+      switch path[1] {
+      case "ports": return ofPort(path[2])
+      case "macs": return ofMAC(path[2])
+      default: return nil
+      }
     }
+  }
+
+  /// Of what takes no query.
+  private func plain(_ handler: @escaping Handler) -> Handler {
+    { request throws(ServiceError) in
+      _ = try Filter(request, names: [])
+      return try handler(request)
+    }
+  }
+
+  private func ofPort(_ name: String) -> [(method: String, handler: Handler)] {
+    [
+      ("GET", plain { _ throws(ServiceError) in try port(name) }),
+      (
+        "PATCH",
+        plain { request throws(ServiceError) in
+          .json(try service.changePort(named: name, try PortChange(json: request.body)))
+        }
+      ),
+      (
+        "DELETE",
+        plain { _ throws(ServiceError) in
+          try service.removePort(named: name)
+          return HTTPReply(status: 204)
+        }
+      ),
+    ]
+  }
+
+  private func ofMAC(_ mac: String) -> [(method: String, handler: Handler)] {
+    [
+      (
+        "PUT",
+        plain { request throws(ServiceError) in
+          let port = try SingleMember.string("port", in: request.body)
+          return .json(try service.addMAC(mac, port: port))
+        }
+      ),
+      (
+        "DELETE",
+        plain { _ throws(ServiceError) in
+          try service.removeMAC(mac)
+          return HTTPReply(status: 204)
+        }
+      ),
+    ]
+  }
+
+  private func ports(_ request: HTTPRequest) throws(ServiceError) -> [Port] {
+    let filter = try Filter(request, names: ["kind", "state"])
+    let kind: PortKind? = try filter.word("kind")
+    let state: PortState? = try filter.word("state")
+    return service.ports().filter {
+      (kind == nil || $0.kind == kind) && (state == nil || $0.state == state)
+    }
+  }
+
+  private func macs(_ request: HTTPRequest) throws(ServiceError) -> [MACEntry] {
+    let filter = try Filter(request, names: ["port", "mac"])
+    let bytes = filter["mac"].map(addressBytes)
+    if case .some(.none) = bytes {
+      throw ServiceError(.invalid, "mac must be an address, not \(quoted(filter["mac"] ?? ""))")
+    }
+    return service.macs().filter { entry in
+      (filter["port"] == nil || entry.port == filter["port"])
+        && (bytes == nil || addressBytes(entry.mac) == bytes ?? nil)
+    }
+  }
+
+  private func health() -> HTTPReply {
+    let health = service.health()
+    return .json(health, status: health.healthy ? 200 : 503)
+  }
+
+  private func setLog(_ request: HTTPRequest) throws(ServiceError) -> HTTPReply {
+    let word = try SingleMember.string("level", in: request.body)
+    guard let level = LogLevel(rawValue: word) else {
+      let words = LogLevel.allCases.map(\.rawValue).joined(separator: ", ")
+      throw ServiceError(.invalid, "level must be one of \(words), not \(quoted(word))")
+    }
+    service.setLogLevel(level)
+    return .json(service.logStatus())
   }
 
   private func port(_ name: String) throws(ServiceError) -> HTTPReply {
@@ -83,5 +182,32 @@ struct Router: Sendable {
     var reply = HTTPReply.json(port, status: 201)
     reply.headers.append(("Location", "/v1/ports/\(port.name)"))
     return reply
+  }
+}
+
+/// A request's query, of which each name is known.
+private struct Filter {
+  private let query: [String: String]
+
+  init(_ request: HTTPRequest, names: [String]) throws(ServiceError) {
+    if let alien = request.query.keys.sorted().first(where: { !names.contains($0) }) {
+      let known = names.isEmpty ? "none is taken here" : "expected \(names.joined(separator: " or "))"
+      throw ServiceError(.invalid, "unknown parameter \(quoted(alien)) in the query; \(known)")
+    }
+    query = request.query
+  }
+
+  subscript(name: String) -> String? { query[name] }
+
+  /// The value as one of an enumeration's words.
+  func word<Value: RawRepresentable<String> & CaseIterable>(
+    _ name: String
+  ) throws(ServiceError) -> Value? {
+    guard let text = query[name] else { return nil }
+    guard let value = Value(rawValue: text) else {
+      let words = Value.allCases.map(\.rawValue).joined(separator: " or ")
+      throw ServiceError(.invalid, "\(name) must be \(words), not \(quoted(text))")
+    }
+    return value
   }
 }

@@ -25,12 +25,22 @@ public protocol Attachment: Codable, Sendable, Equatable {
 
   /// The Unix socket at which the port meets its peer, where it has one.
   var socket: PortSocket? { get }
+
+  /// The same with the kind's own part of a change made to it; throws `.invalid` for what the kind doesn't have.
+  func changed(by change: PortChange) throws(ServiceError) -> Self
 }
 
 extension Attachment {
   public static var needs: SystemNeeds { SystemNeeds() }
   public var claims: [Claim] { [] }
   public var socket: PortSocket? { nil }
+
+  public func changed(by change: PortChange) throws(ServiceError) -> Self {
+    var own = change
+    (own.mtu, own.macs) = (nil, nil)
+    if own.isEmpty { return self }
+    throw ServiceError(.invalid, "of a \(Self.kind.rawValue) port only mtu and macs can change")
+  }
 
   /// A fault of the value of `key`; its message begins with the key's full name: `tap.queues must be …`.
   static func fault(_ key: String, _ message: String) -> RequestFault {

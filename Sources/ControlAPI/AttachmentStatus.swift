@@ -8,6 +8,9 @@ public protocol AttachmentStatus: Codable, Sendable, Equatable {
   /// Where the port leads to, in a word: the last column of `swivel ports`.
   var place: String { get }
 
+  /// The front-end's socket to which the port connects, where it is the one that does.
+  var connectsTo: String? { get }
+
   /// Lines of `swivel port show`, in their order.
   var facts: [Fact] { get }
 
@@ -16,6 +19,7 @@ public protocol AttachmentStatus: Codable, Sendable, Equatable {
 }
 
 extension AttachmentStatus {
+  public var connectsTo: String? { nil }
   public var paragraphs: [Paragraph] { [] }
 }
 

@@ -66,6 +66,9 @@ public struct Port: Sendable, Equatable {
   /// What the port's kind adds; of several the first.
   public var status: (any AttachmentStatus)? { byKind.all.first }
 
+  /// The front-end's socket to which the port connects, where it is the one that does.
+  public var connectsTo: String? { status?.connectsTo }
+
   /// What one kind adds, for the property by which the kind's own file names it.
   subscript<Status: AttachmentStatus>(type: Status.Type) -> Status? {
     get { byKind[Status.kind] as? Status }

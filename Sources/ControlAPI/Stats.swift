@@ -5,11 +5,14 @@ public struct MACEntry: Codable, Sendable, Equatable {
   public var port: String
   /// Seconds since a frame from this address was last seen, to the resolution of the table's ageing.
   public var age: Int
+  /// Somebody entered it: it stays whatever frames say, until it is removed or its port is.
+  public var pinned: Bool
 
-  public init(mac: String, port: String, age: Int) {
+  public init(mac: String, port: String, age: Int, pinned: Bool = false) {
     self.mac = mac
     self.port = port
     self.age = age
+    self.pinned = pinned
   }
 }
 
@@ -119,10 +122,12 @@ public struct Stats: Codable, Sendable, Equatable {
   public var ports: [PortStats]
   /// What the daemon has given up; `nil`: it is not known here.
   public var security: SecurityStatus?
+  /// The daemon's log; `nil`: nothing is known of it here.
+  public var log: LogStatus?
 
   public init(
     version: String, uptime: Double, received: Counters, sent: Counters, macTable: MACTableStats,
-    ports: [PortStats], security: SecurityStatus? = nil
+    ports: [PortStats], security: SecurityStatus? = nil, log: LogStatus? = nil
   ) {
     self.version = version
     self.uptime = uptime
@@ -131,6 +136,7 @@ public struct Stats: Codable, Sendable, Equatable {
     self.macTable = macTable
     self.ports = ports
     self.security = security
+    self.log = log
   }
 }
 

@@ -101,6 +101,25 @@ public func socketPathFault(_ path: String) -> String? {
   return length <= 107 ? nil : "must be at most 107 bytes long, not \(length)"
 }
 
+/// The six bytes of `52:54:00:12:34:56`, or with `-` between them; `nil` when it is no such address.
+public func addressBytes(_ text: String) -> [UInt8]? {
+  let parts = text.split(omittingEmptySubsequences: false) { $0 == ":" || $0 == "-" }
+  let bytes = parts.compactMap { part -> UInt8? in
+    let isHexadecimal = part.utf8.count == 2 && part.utf8.allSatisfy {
+      (0x30...0x39).contains($0) || (0x41...0x46).contains($0) || (0x61...0x66).contains($0)
+    }
+    return isHexadecimal ? UInt8(part, radix: 16) : nil
+  }
+  return parts.count == 6 && bytes.count == 6 ? bytes : nil
+}
+
+/// An absolute path without what changes nothing: `/run//a/./b` is `/run/a/b`. Links and ".." stay, for they depend on
+/// what is there.
+public func plainPath(_ path: String) -> String {
+  let parts = path.split(separator: "/").filter { $0 != "." }
+  return (path.hasPrefix("/") ? "/" : "") + parts.joined(separator: "/")
+}
+
 /// The bits of `"0660"` or `"660"`; `nil` when it is not an octal number of file permissions.
 public func permissionBits(_ text: String) -> UInt32? {
   guard (3...4).contains(text.utf8.count), text.utf8.allSatisfy({ (0x30...0x37).contains($0) }),

@@ -93,7 +93,19 @@ extension VhostUserRequest: Attachment {
     return faults
   }
 
-  public var claims: [Claim] { [VhostUserRequest.claim("path", "socket path", path)] }
+  public var claims: [Claim] {
+    [VhostUserRequest.claim("path", "socket path", plainPath(path))]
+  }
+
+  public func changed(by change: PortChange) throws(ServiceError) -> Self {
+    var next = self
+    if let owner = change.owner { next.owner = owner.value }
+    if let group = change.group { next.group = group.value }
+    if let permissions = change.permissions { next.permissions = permissions.value }
+    if let memory = change.memory { next.memory = memory.value }
+    if let regions = change.regions { next.regions = regions.value }
+    return next
+  }
 
   public var socket: PortSocket? {
     PortSocket(path: path, isMade: mode != .client, owner: owner, group: group)
@@ -165,6 +177,7 @@ extension VhostUserStatus: AttachmentStatus {
   public static let key = "vhostUser"
 
   public var place: String { path }
+  public var connectsTo: String? { mode == .client ? path : nil }
 
   public var facts: [Fact] {
     let listener = mode == .server ? "swivel listens" : "the front-end listens"

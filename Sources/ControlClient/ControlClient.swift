@@ -28,16 +28,44 @@ public struct ControlClient: Sendable {
   public func get(_ target: String) throws(ClientError) -> Data { try ask("GET", target) }
 
   public func post(_ target: String, _ value: some Encodable) throws(ClientError) -> Data {
+    try send("POST", target, value)
+  }
+
+  /// Asks for something that needs no more said.
+  public func post(_ target: String) throws(ClientError) -> Data { try ask("POST", target) }
+
+  public func put(_ target: String, _ value: some Encodable) throws(ClientError) -> Data {
+    try send("PUT", target, value)
+  }
+
+  public func patch(_ target: String, _ value: some Encodable) throws(ClientError) -> Data {
+    try send("PATCH", target, value)
+  }
+
+  public func delete(_ target: String) throws(ClientError) { _ = try ask("DELETE", target) }
+
+  /// The body of the reply to GET `target`, whether it is a success or not: what is asked of whoever may be ill.
+  public func look(_ target: String) throws(ClientError) -> (status: Int, body: Data) {
+    try exchange("GET", target, Data())
+  }
+
+  private func send(
+    _ method: String, _ target: String, _ value: some Encodable
+  ) throws(ClientError) -> Data {
     let body: Data
     do {
       body = try JSONEncoder().encode(value)
     } catch {
       throw ClientError("the request can't be written as JSON: \(error)")
     }
-    return try ask("POST", target, body)
+    return try ask(method, target, body)
   }
 
-  public func delete(_ target: String) throws(ClientError) { _ = try ask("DELETE", target) }
+  /// A target with a query of those parameters that have a value.
+  public static func target(_ path: String, _ query: [(name: String, value: String?)]) -> String {
+    let parts = query.compactMap { name, value in value.map { "\(name)=\(segment($0))" } }
+    return parts.isEmpty ? path : "\(path)?\(parts.joined(separator: "&"))"
+  }
 
   /// A name as a segment of a path.
   public static func segment(_ name: String) -> String {
@@ -60,8 +88,17 @@ public struct ControlClient: Sendable {
   private func ask(
     _ method: String, _ target: String, _ body: Data = Data()
   ) throws(ClientError) -> Data {
+    let reply = try exchange(method, target, body)
+    if (200..<300).contains(reply.status) { return reply.body }
+    let error = try? JSONDecoder().decode(ErrorReply.self, from: reply.body)
+    throw ClientError(error?.error ?? "the daemon replied with HTTP status \(reply.status)")
+  }
+
+  private func exchange(
+    _ method: String, _ target: String, _ body: Data
+  ) throws(ClientError) -> (status: Int, body: Data) {
     var request = "\(method) \(target) HTTP/1.1\r\nHost: swivel\r\nConnection: close\r\n"
-    if method == "POST" {
+    if ["POST", "PUT", "PATCH"].contains(method) {
       request += "Content-Type: application/json\r\nContent-Length: \(body.count)\r\n"
     }
     let socket = try connect()
@@ -83,9 +120,7 @@ public struct ControlClient: Sendable {
     } catch {
       throw ClientError("the connection to the daemon at \(path) broke: \(error)")
     }
-    if (200..<300).contains(parser.status) { return parser.body }
-    let reply = try? JSONDecoder().decode(ErrorReply.self, from: parser.body)
-    throw ClientError(reply?.error ?? "the daemon replied with HTTP status \(parser.status)")
+    return (parser.status, parser.body)
   }
 
   private func connect() throws(ClientError) -> OwnedFD {

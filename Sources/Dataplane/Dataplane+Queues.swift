@@ -77,7 +77,8 @@ extension Dataplane {
     guard isTransmitq else { return queue }
     guard let slot = state.slots[start.worker].reserve() else {
       unsafe arena.deallocate(queue.block, bytes: queue.byteCount)
-      throw DataplaneError("worker \(start.worker) polls \(Plan.maximumSlots) queues already")
+      throw DataplaneError(
+        "worker \(start.worker) polls \(Plan.maximumSlots) queues already", isLimit: true)
     }
     queue.slot = slot
     queue.serial = state.nextSerial()

@@ -10,7 +10,7 @@ extension Dataplane {
     state.withLock { state in
       guard let port = port(number, state) else { return }
       let learned = table.enter(
-        ForwardingKey(mac), Destination(port: number), now: table.now, nil, port.state.roll)
+        ForwardingKey(mac), Destination(port: number), now: table.now, nil, port.roll)
       if learned.has(.learned) { port.learned.learned += 1 }
       if learned.has(.moved) { port.learned.moved += 1 }
       if learned.has(.limited) { port.learned.limited += 1 }
@@ -69,9 +69,9 @@ extension Dataplane {
     table.remove(ForwardingKey(mac, domain: domain))
   }
 
-  /// Every address with its port's number and the `age` calls since it was last seen.
-  public func addresses() -> [(mac: MACAddress, port: Int, age: Int)] {
-    table.entries().map { ($0.mac, $0.port, $0.age) }
+  /// Every address with its port's number, the `age` calls since it was last seen, and whether it was pinned for good.
+  public func addresses() -> [(mac: MACAddress, port: Int, age: Int, isPinned: Bool)] {
+    table.entries().map { ($0.mac, $0.port, $0.age, $0.isAgeless) }
   }
 
   /// How many addresses lead to a port.
@@ -94,7 +94,7 @@ extension Dataplane {
   public func learning(port number: Int) -> (limit: Int?, counts: LearningCounts) {
     state.withLock { state in
       let port = port(number, state)
-      return (port?.state.roll?.limit, port?.learning ?? LearningCounts())
+      return (port?.roll?.limit, port?.learning ?? LearningCounts())
     }
   }
 

@@ -158,7 +158,7 @@ internal import Linux
     return try state.withLock { state in
       let number = state.ports.firstIndex { $0 == nil } ?? state.ports.count
       guard number < Dataplane.maximumPorts else {
-        throw DataplaneError("no more than \(Dataplane.maximumPorts) ports")
+        throw DataplaneError("no more than \(Dataplane.maximumPorts) ports", isLimit: true)
       }
       // A table that has no room for more needs no roll.
       let limit = addresses.flatMap { $0 < table.capacity ? $0 : nil }
@@ -187,6 +187,7 @@ internal import Linux
           state.departed.transmitq += sample
         }
       }
+      port.ownRoll?.free(arena)
       unsafe arena.deallocate(port.state.memory, bytes: port.state.byteCount)
     }
   }
@@ -199,6 +200,35 @@ internal import Linux
         mtu.map { min($0 + EthernetHeader.size, Burst.maximumLength) } ?? Burst.maximumLength
       made.output = true
     }
+  }
+
+  /// Lets a port have another number of addresses from now on. What was learned on it is forgotten, as the new roll
+  /// knows none of it: frames are flooded until their stations are heard again. What was pinned stays.
+  ///
+  /// - Parameter addresses: as in `addPort`.
+  public func setAddressLimit(_ addresses: Int?, port number: Int) throws {
+    let limit = addresses.flatMap { $0 < table.capacity ? $0 : nil }
+    let failure = change(number) { port, state, made -> (any Error)? in
+      guard let port, port.roll?.limit != limit else { return nil }
+      do {
+        let block = try limit.map {
+          try Block(arena, bytes: AddressRoll.byteCount(limit: $0), zeroed: true)
+        }
+        port.roll = block.map { unsafe AddressRoll($0.base, limit: limit ?? 1) }
+        if let old = port.ownRoll { state.retired.append(old) }
+        port.ownRoll = block
+      } catch {
+        return error
+      }
+      for (index, queue) in port.queues.enumerated() where index % 2 == 1 {
+        if let queue { made.relieved.insert(queue.worker) }
+      }
+      // A worker may enter addresses on the old one until it has the new plan.
+      made.mustWait = true
+      return nil
+    }
+    if let failure { throw failure }
+    flush(port: number)
   }
 
   func port(_ number: Int, _ state: borrowing State) -> PortRecord? {

@@ -11,7 +11,28 @@ public enum Directory {
   /// Makes the last directory of `path`, no more; says whether it did. A failure shows when the directory is used,
   /// with a better reason.
   @discardableResult
-  public static func make(_ path: String) -> Bool { unsafe mkdir(path, 0o755) == 0 }
+  public static func make(_ path: String) -> Bool {
+    guard unsafe mkdir(path, 0o755) == 0 else { return false }
+    // Whatever the umask: who may reach what is in it is for the sockets to say.
+    _ = unsafe chmod(path, 0o755)
+    return true
+  }
+
+  /// Which directory it is, whatever its name: another one under the same name has another. `nil`: none is there.
+  public static func identity(_ path: String) -> String? {
+    var status = stat()
+    // SAFETY: fills the local.
+    return unsafe stat(path, &status) == 0 ? "\(status.st_dev):\(status.st_ino)" : nil
+  }
+
+  /// The path of what is, or may come to be, in a directory: links of the directory are followed, and what is there
+  /// under the last name is not looked at. The path as it is when there is no such directory.
+  public static func place(_ path: String) -> String {
+    guard let folder = real(of(path)), let last = path.split(separator: "/").last else {
+      return path
+    }
+    return folder == "/" ? "/\(last)" : "\(folder)/\(last)"
+  }
 
   /// Gives a directory that belongs to one of `owners` to another user and the user's group. A link to one is left
   /// alone, as is what is no directory.
@@ -61,6 +82,18 @@ public struct PathAccess: OptionSet, Sendable {
   public static let write = PathAccess(rawValue: W_OK)
   /// Of a directory: to reach what is in it.
   public static let search = PathAccess(rawValue: X_OK)
+
+  public enum Answer: Sendable {
+    case granted, denied
+    /// Nothing is there.
+    case absent
+  }
+
+  /// As `isGranted`, with the reason why not.
+  public func answer(at path: String) -> Answer {
+    if isGranted(at: path) { return .granted }
+    return errno == ENOENT || errno == ENOTDIR ? .absent : .denied
+  }
 
   /// Whether all of it is granted at `path`.
   public func isGranted(at path: String) -> Bool {

@@ -38,10 +38,29 @@ public final class TapDevice: Sendable {
     self.queues = descriptors
     self.made = !existed
     self.segmentsDatagrams = segmentsDatagrams
-    if let mtu {
-      try SystemError.check(unsafe clx_link_set_mtu(name, CInt(mtu)), "set the MTU of \(name)")
-    }
+    if let mtu { try TapDevice.setMTU(mtu, of: name) }
     if made { try SystemError.check(unsafe clx_link_set_up(name, 1), "bring \(name) up") }
+  }
+
+  /// Bytes that a new interface takes after the Ethernet header.
+  public static let standardMTU = 1500
+
+  public static func setMTU(_ mtu: Int, of name: String) throws(SystemError) {
+    try SystemError.check(unsafe clx_link_set_mtu(name, CInt(mtu)), "set the MTU of \(name)")
+  }
+
+  /// Finds that an interface is there under the name which is no TAP, and so can't be opened as one. Where /sys shows
+  /// other interfaces than this process has, nothing is found.
+  public static func check(name: String) throws(SystemError) {
+    guard try SystemError.check(unsafe clx_link_exists(name), "look for \(name)") == 1 else {
+      return
+    }
+    let shown = "/sys/class/net/\(name)"
+    guard PathAccess().isGranted(at: shown), !PathAccess().isGranted(at: "\(shown)/tun_flags")
+    else { return }
+    throw SystemError(
+      "open the TAP device \(name) (an interface of that name is there, but it is no TAP)",
+      errno: .invalidArgument)
   }
 
   private static func explain(

@@ -41,3 +41,8 @@ internal import SystemPackage
     }
   }
 }
+
+/// The calling thread waits.
+public enum Pause {
+  public static func milliseconds(_ count: Int) { usleep(UInt32(clamping: count * 1000)) }
+}

@@ -8,6 +8,8 @@ public final class UnixListener: Sendable {
   public let path: String
   public let descriptor: OwnedFD
   private let inode: UInt64
+  /// Where the file is for the time being, when it is not at `path`.
+  private let aside: Lock<String?>
 
   /// Listens at `path`. A socket file that nobody listens on is replaced; one that answers, or a file
   /// that is no socket, is left alone and reported.
@@ -15,30 +17,78 @@ public final class UnixListener: Sendable {
   /// - Parameters:
   ///   - owner, group: by name or number; `nil` leaves the process's own.
   ///   - permissions: permission bits of the file; it is never more open than this, not even for a moment.
+  ///   - aside: whether the file has a name beside `path` at first, where another one listens until `takePlace`: so
+  ///     everything that can fail has been done while nothing is lost yet.
   public init(
     path: String, owner: String? = nil, group: String? = nil, permissions: UInt32 = 0o600,
-    backlog: Int = 16
+    backlog: Int = 16, aside: Bool = false
   ) throws(SystemError) {
     self.path = path
+    let file = aside ? UnixListener.neighbour(of: path) : path
+    self.aside = Lock(aside ? file : nil)
     let uid = try UnixListener.id(owner, "user") { unsafe clx_user_id($0) }
     let gid = try UnixListener.id(group, "group") { unsafe clx_group_id($0) }
     // The last directory only: /run is emptied at every start, and /run/swivel would be missing after it.
     Directory.make(Directory.of(path))
-    try UnixListener.clear(path)
+    try UnixListener.clear(file)
     let socket = try SystemError.check(
-      unsafe clx_unix_bind(path, permissions), "listen at \(path)")
+      unsafe clx_unix_bind(file, permissions), "listen at \(path)")
     descriptor = OwnedFD(taking: socket)
     do throws(SystemError) {
       // The umask may have taken bits away that were asked for. Before the file is another's, whose mode only
       // CAP_FOWNER might change.
-      try SystemError.check(unsafe clx_chmod(path, permissions), "set the mode of \(path)")
+      try SystemError.check(unsafe clx_chmod(file, permissions), "set the mode of \(path)")
       if owner != nil || group != nil {
-        try SystemError.check(unsafe clx_chown(path, uid, gid), "change the owner of \(path)")
+        try SystemError.check(unsafe clx_chown(file, uid, gid), "change the owner of \(path)")
       }
       try SystemError.check(clx_listen(socket, CInt(clamping: backlog)), "listen at \(path)")
-      inode = UnixListener.inode(of: path)
+      inode = UnixListener.inode(of: file)
     } catch {
-      unsafe unlink(path)
+      unsafe unlink(file)
+      throw error
+    }
+  }
+
+  /// Puts a file that was made aside where it belongs, in one step with the end of what was there. Front-ends that
+  /// connect from then on come here; those that are connected elsewhere notice nothing.
+  public func takePlace() throws(SystemError) {
+    try aside.withLock { file throws(SystemError) in
+      guard let from = file else { return }
+      // SAFETY: reads both strings during the call.
+      if unsafe rename(from, path) != 0 {
+        throw SystemError("put a socket in its place at \(path)", errno: Errno(rawValue: errno))
+      }
+      file = nil
+    }
+  }
+
+  /// A name in the same directory, and no longer than a socket's may be.
+  private static func neighbour(of path: String) -> String {
+    path.utf8.count < 107 ? path + "~" : path.dropLast() + (path.hasSuffix("~") ? "-" : "~")
+  }
+
+  /// Gives the file another mode or owner, while front-ends are connected; `nil` leaves it. All or nothing.
+  public func change(owner: String?, group: String?, permissions: UInt32?) throws(SystemError) {
+    let uid = try UnixListener.id(owner, "user") { unsafe clx_user_id($0) }
+    let gid = try UnixListener.id(group, "group") { unsafe clx_group_id($0) }
+    let file = aside.withLock { $0 } ?? path
+    var status = stat()
+    // SAFETY: fills the local.
+    guard unsafe lstat(file, &status) == 0, UInt64(status.st_ino) == inode else {
+      throw SystemError(
+        "change \(path): the socket's file was removed or replaced", errno: .noSuchFileOrDirectory)
+    }
+    let before = UInt32(status.st_mode & 0o777)
+    if let permissions, permissions != before {
+      try SystemError.check(unsafe clx_chmod(file, permissions), "set the mode of \(path)")
+    }
+    let isOwners = uid < 0 || uid == Int64(status.st_uid)
+    if isOwners, gid < 0 || gid == Int64(status.st_gid) { return }
+    do throws(SystemError) {
+      try SystemError.check(
+        unsafe clx_chown(file, isOwners ? -1 : uid, gid), "change the owner of \(path)")
+    } catch {
+      _ = unsafe clx_chmod(file, before)
       throw error
     }
   }
@@ -60,7 +110,8 @@ public final class UnixListener: Sendable {
   }
 
   deinit {
-    if UnixListener.inode(of: path) == inode { unsafe unlink(path) }
+    let file = aside.withLock { $0 } ?? path
+    if UnixListener.inode(of: file) == inode { unsafe unlink(file) }
   }
 
   private static func id(

@@ -15,7 +15,7 @@ extension Switch {
   func endStalls(milliseconds: Int) {
     let most = allPorts.max { $0.memoryGivenBack < $1.memoryGivenBack }
     guard let port = most, port.memoryGivenBack >= Switch.suspicious else {
-      if stallLines.withLock({ $0.allows("") }) {
+      if allowsLine("stalls") {
         logger.notice(
           "workers waited \(milliseconds) ms for guests' memory, of which none was given back: memory that is swapped, or was never touched"
         )

@@ -35,6 +35,8 @@ final class PortStatus: Sendable {
     var guestNode: Int?
     /// What the port's thread has made of an IOMMU's messages; `nil`: the guest has none.
     var iotlb: IOTLBStatus?
+    /// What the front-end asks for, and what came of it.
+    var askedMTU: Int?
     var mtu: Int?
     /// By index; `nil`: not running.
     var rings: [Ring?]
@@ -54,7 +56,7 @@ final class PortStatus: Sendable {
     values.withLock { body($0) }
   }
 
-  func change(_ body: (inout Values) -> Bool) -> Bool {
+  func change<Result: Sendable>(_ body: (inout Values) -> Result) -> Result {
     values.withLock { body(&$0) }
   }
 
@@ -67,13 +69,17 @@ final class PortStatus: Sendable {
 
   /// Keeps an error, and counts it by name where it has one; returns whether it deserves a line in the log.
   ///
-  /// - Parameter isCondition: something that is so, and may be of another's making, so that it takes the place of no error.
-  func record(_ message: String, as name: String?, isCondition: Bool = false) -> Bool {
+  /// - Parameters:
+  ///   - isCondition: something that is so, and may be of another's making, so that it takes the place of no error.
+  ///   - logs: whether the line would be this port's own, and so counts for what it may say.
+  func record(
+    _ message: String, as name: String?, isCondition: Bool = false, logs: Bool = true
+  ) -> Bool {
     values.withLock { values in
       if !isCondition || values.lastError == nil { values.lastError = message }
       if let name { values.faults[name, default: 0] += 1 }
     }
-    return log.withLock { $0.allows(message) }
+    return !logs || log.withLock { $0.allows(message) }
   }
 }
 

@@ -7,7 +7,9 @@ public import Logging
 ///
 /// Everything here is control: it may block, allocate and log, and never touches a ring. Each vhost-user
 /// port has a thread of its own, so that a front-end that stalls keeps nobody waiting but itself.
-public final class Switch: SwitchService {
+///
+/// With what a daemon adds, it is what the control interface asks (`SwitchService`).
+public final class Switch: Sendable {
   /// What a switch is made with.
   public struct Configuration: Sendable {
     /// One worker for each CPU.
@@ -57,14 +59,13 @@ public final class Switch: SwitchService {
   let dataplane: Dataplane
   let logger: Logger
   let placement: Lock<Placement>
-  private let portList = Lock<[any SwitchPort]>([])
+  let portList = Lock<[any SwitchPort]>([])
   /// Held while a port is made or taken out of the list, so that no two have a name or a path in common.
   /// What it holds is their number: a lock around nothing has no address for the thread sanitizer to watch.
-  private let changes = Lock(0)
+  let changes = Lock(0)
+  private let log = Lock(LogLimit())
   private let started = ContinuousClock.now
   private let housekeeping: Lock<Housekeeping?>
-  /// Lines about waits that nobody is known to have caused.
-  let stallLines = Lock(LogLimit())
 
   /// Starts the workers; fails when a CPU can't be used or there is no memory.
   public convenience init(_ configuration: Configuration, logger: Logger) throws {
@@ -123,75 +124,6 @@ public final class Switch: SwitchService {
     for port in all { port.stop() }
   }
 
-  // ---- Operations ----
-
-  /// Finds what would keep a port from being made, short of making it.
-  public static func check(_ request: PortRequest) throws(ServiceError) {
-    try request.validate()
-    let maker = try request.maker
-    do {
-      try maker.check()
-    } catch {
-      throw ServiceError(.failed, "port '\(request.name)': \(error)")
-    }
-  }
-
-  public func addPort(_ request: PortRequest) throws(ServiceError) -> Port {
-    let made = changes.withLock { _ in
-      Result<any SwitchPort, ServiceError> { () throws(ServiceError) in try make(request) }
-    }
-    return try made.get().snapshot(macs: [:])
-  }
-
-  private func make(_ request: PortRequest) throws(ServiceError) -> any SwitchPort {
-    try request.validate()
-    try refuseDuplicate(of: request)
-    let maker = try request.maker
-    let port: any SwitchPort
-    do {
-      port = try maker.makePort(request, in: self)
-    } catch let error as ServiceError {
-      throw error
-    } catch {
-      throw ServiceError(.failed, "port '\(request.name)': \(error)")
-    }
-    portList.withLock { $0.append(port) }
-    do {
-      try port.start()
-    } catch {
-      portList.withLock { $0.removeAll { $0 === port } }
-      port.stop()
-      throw ServiceError(.failed, "port '\(request.name)': \(error)")
-    }
-    logger.info("port '\(request.name)' added")
-    return port
-  }
-
-  private func refuseDuplicate(of request: PortRequest) throws(ServiceError) {
-    for port in allPorts {
-      if port.request.name == request.name {
-        throw ServiceError(.conflict, "there is a port '\(request.name)' already")
-      }
-      if let claim = request.claim(takenBy: port.request) {
-        throw ServiceError(
-          .conflict, "\(claim.name) belongs to port '\(port.request.name)' already")
-      }
-    }
-  }
-
-  public func removePort(named name: String) throws(ServiceError) {
-    let port = changes.withLock { _ in
-      portList.withLock { ports in
-        ports.firstIndex { $0.request.name == name }.map { ports.remove(at: $0) }
-      }
-    }
-    // Not under the lock: a front-end that can keep its thread in the kernel keeps only this caller.
-    port?.stop()
-    let found = port != nil
-    if !found { throw ServiceError(.notFound, "there is no port \(quoted(name))") }
-    logger.info("port '\(name)' removed")
-  }
-
   // ---- Readings ----
 
   /// The ports in the order they were added.
@@ -215,7 +147,9 @@ public final class Switch: SwitchService {
     let step = configuration.macAge / Double(Dataplane.lifetime)
     return dataplane.addresses().compactMap { entry in
       names[entry.port].map {
-        MACEntry(mac: entry.mac.description, port: $0, age: Int(Double(entry.age) * step))
+        MACEntry(
+          mac: entry.mac.description, port: $0, age: Int(Double(entry.age) * step),
+          pinned: entry.isPinned)
       }
     }.sorted { ($0.port, $0.mac) < ($1.port, $1.mac) }
   }
@@ -255,6 +189,9 @@ public final class Switch: SwitchService {
   }
 
   // ---- For the ports ----
+
+  /// Whether a line about something that concerns all ports may be logged now.
+  func allowsLine(_ message: String) -> Bool { log.withLock { $0.allows(message) } }
 
   /// Announces a guest's address to everyone else, as if it had done so itself (vhost-user: VHOST_USER_SEND_RARP): a RARP
   /// request, as a host's own after a migration. Uplinks lead to switches that must learn it, and guests may be bridges.

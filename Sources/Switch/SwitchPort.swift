@@ -11,6 +11,10 @@ protocol SwitchPort: AnyObject, Sendable {
   var polled: [(queue: Int, worker: Int)] { get }
   /// Begins to serve.
   func start() throws
+  /// Takes over what another port had until now, if it was made aside.
+  func takePlace() throws
+  /// Becomes what `request` says, which has the same foundation, without its guest noticing. On failure it is as before.
+  func update(to request: PortRequest) throws
   /// Ends everything the port does and removes what it made. Returns when that is done.
   func stop()
   /// - Parameter macs: addresses learned, by port number.
@@ -26,6 +30,7 @@ protocol SwitchPort: AnyObject, Sendable {
 extension SwitchPort {
   var memoryGivenBack: Int { 0 }
   func endStalls(milliseconds: Int) {}
+  func takePlace() throws {}
 }
 
 extension LearningCounters {

@@ -4,14 +4,27 @@ internal import Linux
 internal import Logging
 
 extension TapRequest: PortMaker {
-  func makePort(_ request: PortRequest, in parent: Switch) throws -> any SwitchPort {
+  func makePort(_ request: PortRequest, in parent: Switch, aside: Bool) throws -> any SwitchPort {
     try TapPort(request, self, in: parent)
   }
+
+  func check() throws { try TapDevice.check(name: device) }
+
+  /// A device has the queues of one port.
+  var canBePrepared: Bool { false }
+
+  func spelledOut(_ configuration: Switch.Configuration) -> any Attachment {
+    TapRequest(device: device, queues: queues ?? 1)
+  }
+
+  var foundation: any Attachment { self }
+
+  func standardMACs(_ configuration: Switch.Configuration) -> Int? { nil }
 }
 
 /// An uplink: a TAP device of the host, each of its queues polled by one worker.
 final class TapPort: SwitchPort {
-  let request: PortRequest
+  private let requested: Lock<PortRequest>
   let number: Int
   let name: String
   private let queueCount: Int
@@ -23,7 +36,7 @@ final class TapPort: SwitchPort {
   private unowned let parent: Switch
 
   init(_ request: PortRequest, _ tap: TapRequest, in parent: Switch) throws {
-    self.request = request
+    requested = Lock(request)
     self.parent = parent
     let device = try TapDevice(name: tap.device, queues: tap.queues ?? 1, mtu: request.mtu)
     name = device.name
@@ -43,6 +56,26 @@ final class TapPort: SwitchPort {
       throw error
     }
     if let mtu = request.mtu { parent.dataplane.setMTU(mtu, port: number) }
+  }
+
+  var request: PortRequest { requested.withLock { $0 } }
+
+  func update(to next: PortRequest) throws {
+    let old = request
+    if next.macs != old.macs { try parent.dataplane.setAddressLimit(next.macs, port: number) }
+    if next.mtu != old.mtu {
+      do {
+        // An interface of ours goes back to what it began with; of another's nothing is known but what it has.
+        if let mtu = next.mtu ?? (made ? TapDevice.standardMTU : nil) {
+          try TapDevice.setMTU(mtu, of: name)
+        }
+      } catch {
+        try? parent.dataplane.setAddressLimit(old.macs, port: number)
+        throw error
+      }
+      parent.dataplane.setMTU(next.mtu, port: number)
+    }
+    requested.withLock { $0 = next }
   }
 
   var polled: [(queue: Int, worker: Int)] {

@@ -14,9 +14,6 @@ final class VhostBackend: Backend {
   var iotlb: IOTLB?
   private(set) var isTranslated = false
   private var negotiatedFeatures: Features = []
-  /// What NET_SET_MTU said last, and the MTU that it has led to, if it is in force.
-  private var toldMTU: Int?
-  private var appliedMTU: Int?
   /// Mappings of the present table by the file and range they came from, to be kept when a new table names
   /// them again.
   private var mappings: [(region: GuestRegion, mapping: Mapping)] = []
@@ -72,11 +69,11 @@ final class VhostBackend: Backend {
       parent.dataplane.flush(port: port.number)
     }
     negotiatedFeatures = features
-    applyMTU()
     port.status.update { status in
       status.features = features
       status.protocolFeatures = protocolFeatures
     }
+    port.applyMTU()
   }
 
   // ---- Memory ----
@@ -141,19 +138,8 @@ final class VhostBackend: Backend {
   // ---- The rest ----
 
   func setMTU(_ mtu: Int) throws(BackendError) {
-    toldMTU = mtu
-    applyMTU()
-  }
-
-  /// Has the smaller hold of what the operator allows and what the front-end asks for. The latter counts while the driver
-  /// knows of it: with VIRTIO_NET_F_MTU accepted (virtio v1.4, 5.1.4.1).
-  private func applyMTU() {
-    let told = negotiatedFeatures.contains(.netMTU) ? toldMTU : nil
-    let effective = told.map { min($0, port.request.mtu ?? $0) }
-    if effective == appliedMTU { return }
-    appliedMTU = effective
-    port.status.update { $0.mtu = effective }
-    parent.dataplane.setMTU(effective ?? port.request.mtu, port: port.number)
+    port.status.update { $0.askedMTU = mtu }
+    port.applyMTU()
   }
 
   func sendRARP(mac: [UInt8]) throws(BackendError) {
@@ -179,19 +165,18 @@ final class VhostBackend: Backend {
     pendingMisses = []
     // With its guest gone nothing behind the port is known any more: better a flood than a black hole.
     parent.dataplane.flush(port: port.number)
-    toldMTU = nil
     negotiatedFeatures = []
-    applyMTU()
     port.status.update { status in
+      status.askedMTU = nil
       status.features = []
       status.protocolFeatures = []
       status.deviceStatus = []
       status.regions = []
       status.memory.replace(by: [])
       status.guestNode = nil
-      status.mtu = nil
       status.iotlb = nil
     }
+    port.applyMTU()
   }
 }
 

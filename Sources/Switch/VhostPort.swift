@@ -11,22 +11,61 @@ extension VhostUserRequest: PortMaker {
     try UnixListener.check(path: path, owner: owner, group: group)
   }
 
-  func makePort(_ request: PortRequest, in parent: Switch) throws -> any SwitchPort {
-    try VhostPort(request, self, in: parent)
+  func makePort(_ request: PortRequest, in parent: Switch, aside: Bool) throws -> any SwitchPort {
+    try VhostPort(request, self, in: parent, aside: aside)
   }
+
+  var canBePrepared: Bool { true }
+
+  func spelledOut(_ configuration: Switch.Configuration) -> any Attachment {
+    var whole = self
+    whole.path = Directory.place(path)
+    whole.mode = mode ?? .server
+    whole.queues = queues ?? 1
+    whole.memory = "\(memory.flatMap(memorySize) ?? configuration.memoryPerPort)"
+    whole.regions = regions ?? configuration.regionsPerPort
+    // What stands for the same is the same. What is wrong stays as it is written.
+    if case .success(let names) = OffloadName.names(offloads ?? ["all"]) {
+      whole.offloads = names.isEmpty ? ["none"] : names.map(\.rawValue)
+    }
+    if whole.mode == .server {
+      let own = Identity.current
+      whole.owner = Self.number(owner, own.user) { try? Identity.user(named: $0) }
+      whole.group = Self.number(group, own.group) { try? Identity.group(named: $0) }
+      whole.permissions = String(bits, radix: 8)
+    }
+    return whole
+  }
+
+  /// The number of a user or group; what nobody knows stays as it is written.
+  private static func number(
+    _ name: String?, _ own: UInt32, _ find: (String) -> UInt32?
+  ) -> String {
+    guard let name else { return "\(own)" }
+    return find(name).map(String.init) ?? name
+  }
+
+  var foundation: any Attachment {
+    var foundation = self
+    (foundation.owner, foundation.group, foundation.permissions) = (nil, nil, nil)
+    (foundation.memory, foundation.regions) = (nil, nil)
+    return foundation
+  }
+
+  func standardMACs(_ configuration: Switch.Configuration) -> Int? { configuration.macsPerPort }
+
+  /// Permission bits of the socket.
+  fileprivate var bits: UInt32 { permissions.flatMap(permissionBits) ?? 0o660 }
 }
 
 /// A vhost-user port: its socket, the thread that serves front-ends on it one after another, and the
 /// back-end that turns what they ask into rings.
 final class VhostPort: SwitchPort {
-  let request: PortRequest
+  private let requested: Lock<PortRequest>
   let number: Int
   let path: String
   let mode: SocketMode
   let pairs: Int
-  /// Most bytes of memory, and most regions of it, that a front-end may share.
-  let memoryLimit: UInt64
-  let regionLimit: Int
   /// What is offered of what workers may do for the guest, or leave to it.
   let offloads: [OffloadName]
   let status: PortStatus
@@ -36,21 +75,21 @@ final class VhostPort: SwitchPort {
   private let thread = Lock<Linux.Thread?>(nil)
 
   /// Listens at once in server mode, so that a socket that can't be made is the caller's error.
-  init(_ request: PortRequest, _ vhostUser: VhostUserRequest, in parent: Switch) throws {
-    self.request = request
+  init(
+    _ request: PortRequest, _ vhostUser: VhostUserRequest, in parent: Switch, aside: Bool
+  ) throws {
+    requested = Lock(request)
     self.parent = parent
     path = vhostUser.path
     mode = vhostUser.mode ?? .server
     pairs = vhostUser.queues ?? 1
-    memoryLimit = vhostUser.memory.flatMap(memorySize) ?? parent.configuration.memoryPerPort
-    regionLimit = vhostUser.regions ?? parent.configuration.regionsPerPort
     offloads = try OffloadName.names(vhostUser.offloads ?? ["all"]).get()
     finish = try EventFD()
     if mode == .server {
       listener = Lock(
         try UnixListener(
           path: vhostUser.path, owner: vhostUser.owner, group: vhostUser.group,
-          permissions: vhostUser.permissions.flatMap { UInt32($0, radix: 8) } ?? 0o660))
+          permissions: vhostUser.bits, aside: aside))
     } else {
       listener = Lock(nil)
     }
@@ -59,6 +98,59 @@ final class VhostPort: SwitchPort {
     status = PortStatus(queues: 2 * pairs)
     if let mtu = request.mtu { parent.dataplane.setMTU(mtu, port: number) }
   }
+
+  var request: PortRequest { requested.withLock { $0 } }
+  private var vhostUser: VhostUserRequest? { request.attachment as? VhostUserRequest }
+
+  /// Most bytes of memory, and most regions of it, that a front-end may share.
+  var memoryLimit: UInt64 {
+    vhostUser?.memory.flatMap(memorySize) ?? parent.configuration.memoryPerPort
+  }
+  var regionLimit: Int { vhostUser?.regions ?? parent.configuration.regionsPerPort }
+
+  func update(to next: PortRequest) throws {
+    let configuration = parent.configuration
+    let old = request.spelledOut(configuration)
+    let new = next.spelledOut(configuration)
+    try changeSocket(from: old, to: new)
+    if new.macs != old.macs {
+      do {
+        try parent.dataplane.setAddressLimit(new.macs, port: number)
+      } catch {
+        try? changeSocket(from: new, to: old)
+        throw error
+      }
+    }
+    requested.withLock { $0 = next }
+    if new.mtu != old.mtu { applyMTU() }
+  }
+
+  /// Gives the socket what differs of its owner, group and permissions. Both requests are spelled out.
+  private func changeSocket(from old: PortRequest, to new: PortRequest) throws {
+    guard mode == .server, let before = old.attachment as? VhostUserRequest,
+      let after = new.attachment as? VhostUserRequest
+    else { return }
+    try listener.withLock { listener in
+      try listener?.change(
+        owner: after.owner == before.owner ? nil : after.owner,
+        group: after.group == before.group ? nil : after.group,
+        permissions: after.permissions == before.permissions ? nil : after.bits)
+    }
+  }
+
+  /// Puts the smaller of what the operator allows and what the front-end asks for into force. The latter counts while the
+  /// driver knows of it: with VIRTIO_NET_F_MTU accepted (virtio v1.4, 5.1.4.1).
+  func applyMTU() {
+    let allowed = request.mtu
+    let effective = status.change { status in
+      let asked = status.features.contains(.netMTU) ? status.askedMTU : nil
+      status.mtu = asked.map { min($0, allowed ?? $0) }
+      return status.mtu
+    }
+    parent.dataplane.setMTU(effective ?? allowed, port: number)
+  }
+
+  func takePlace() throws { try listener.withLock { try $0?.takePlace() } }
 
   var polled: [(queue: Int, worker: Int)] {
     status.read { status in
@@ -104,8 +196,12 @@ final class VhostPort: SwitchPort {
         guard let connection = try UnixSocket.accept(listening) else { continue }
         if !runSession(connection, listener: listening) { return }
       } catch {
-        // Out of descriptors or memory, most likely: it may pass, and must not become a loop at full speed.
-        report("\(error)")
+        // Out of descriptors or memory, most likely: it may pass, and must not become a loop at full speed. It is no
+        // port's own, and a thousand have not a line each to say so.
+        _ = status.record("\(error)", as: nil, logs: false)
+        if parent.allowsLine("\(error)") {
+          parent.logger.warning("port '\(request.name)', and perhaps others: \(error)")
+        }
         if pause(milliseconds: 200) { return }
       }
     }

@@ -14,6 +14,8 @@ final class Connection {
     var message: Duration = .seconds(10)
     /// For the peer to make room for a whole reply.
     var reply: Duration = .seconds(5)
+    /// Between one front-end's being turned away and the next one's.
+    var refusal: Duration = .milliseconds(100)
   }
 
   enum Event {
@@ -42,6 +44,8 @@ final class Connection {
   private let socket: OwnedFD
   private let stop: EventFD
   private var listener: OwnedFD?
+  /// Until then nobody else is turned away: who tries again at once, and again, waits in the listener's queue.
+  private var nextRefusal: ContinuousClock.Instant?
   private let limits: Limits
   private let onSecondFrontEnd: () -> Void
   private let clock = ContinuousClock()
@@ -164,10 +168,12 @@ final class Connection {
     while true {
       let now = clock.now
       let left = deadline.map { max(.zero, $0 - now) }
-      let pause = [deadline, watched?.until].compactMap(\.self).min().map { max(.zero, $0 - now) }
+      if let due = nextRefusal, due <= now { nextRefusal = nil }
+      let isListening = listener != nil && nextRefusal == nil
+      let pause = [deadline, watched?.until, listener == nil ? nil : nextRefusal].compactMap(\.self).min().map { max(.zero, $0 - now) }
       var entries = [(socket.raw, interest), (stop.descriptor.raw, Poller.Interest.read)]
       if let watched { entries.append((watched.event.descriptor.raw, .read)) }
-      if let listener { entries.append((listener.raw, .read)) }
+      if isListening, let listener { entries.append((listener.raw, .read)) }
       let ready: [Bool]
       do throws(SystemError) {
         // A millisecond more than what is left, rounded down: never a turn without waiting. But with something left to
@@ -184,7 +190,7 @@ final class Connection {
       }
       // Nobody is turned away for a front-end that has gone. A VMM that restarts hangs up, then connects: the
       // one shows here once the other does, but the poll above may have looked in between.
-      if listener != nil, ready[ready.count - 1], try !hasHungUp() { turnAway() }
+      if isListening, ready[ready.count - 1], try !hasHungUp() { turnAway() }
       if ready[0] { return .ready }
       if let action = leftToDo {
         leftToDo = nil
@@ -207,7 +213,10 @@ final class Connection {
   private func turnAway() {
     guard let listener else { return }
     do throws(SystemError) {
-      if try UnixSocket.accept(listener) != nil { onSecondFrontEnd() }
+      if try UnixSocket.accept(listener) != nil {
+        nextRefusal = clock.now + limits.refusal
+        onSecondFrontEnd()
+      }
     } catch {
       // Out of descriptors, most likely. The listener would stay ready: leave it alone from here on, and
       // whoever waits there is served when this session ends.

@@ -1,26 +1,6 @@
 internal import ArgumentParser
 internal import ControlAPI
 
-struct MACsCommand: ParsableCommand {
-  static let configuration = CommandConfiguration(
-    commandName: "macs", abstract: "List the addresses that the switch has learned.")
-
-  @OptionGroup var common: CommonOptions
-
-  func run() throws {
-    try common.show("/v1/macs", as: [MACEntry].self, MACsCommand.text)
-  }
-
-  static func text(_ entries: [MACEntry], _ style: Style) -> String {
-    if entries.isEmpty { return "No addresses have been learned.\n" }
-    var table = Table([("MAC", .left), ("PORT", .left), ("AGE", .right)])
-    for entry in entries.sorted(by: { ($0.port, $0.mac) < ($1.port, $1.mac) }) {
-      table.add([entry.mac, entry.port, "\(Figures.grouped(entry.age)) s"])
-    }
-    return table.text
-  }
-}
-
 struct WorkersCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "workers", abstract: "List the worker threads.")

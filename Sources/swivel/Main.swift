@@ -2,6 +2,8 @@ internal import ArgumentParser
 internal import ControlAPI
 internal import ControlClient
 internal import Foundation
+internal import Linux
+internal import SystemPackage
 
 /// The command line: it asks the daemon over the control socket and shows what it says.
 struct Swivel: ParsableCommand {
@@ -15,7 +17,8 @@ struct Swivel: ParsableCommand {
     version: swivelVersion,
     subcommands: [
       PortsCommand.self, PortCommand.self, MACsCommand.self, WorkersCommand.self,
-      StatsCommand.self, TopCommand.self,
+      StatsCommand.self, TopCommand.self, HealthCommand.self, ReloadCommand.self,
+      LogLevelCommand.self,
     ])
 }
 
@@ -90,12 +93,27 @@ struct Style: Sendable {
 }
 
 enum Output {
-  /// Writes to standard output at once; ends the program quietly when nobody reads it any more.
+  /// Writes to standard output at once; ends the program quietly when nobody reads it any more, and with a word when the
+  /// output can't be written.
   static func write(_ text: String) {
-    do {
-      try FileHandle.standardOutput.write(contentsOf: Data(text.utf8))
-    } catch {
-      exit(1)
+    let bytes = Array(text.utf8)
+    var sent = 0
+    while sent < bytes.count {
+      // SAFETY: writes from the array during the call.
+      let count = unsafe bytes[sent...].withUnsafeBytes { unsafe Foundation.write(1, $0.baseAddress, $0.count) }
+      if count >= 0 {
+        sent += count
+      } else if errno == EAGAIN {
+        // Somebody has made the descriptor one that does not wait.
+        _ = try? Poller.wait([(1, .write)])
+      } else if errno != EINTR {
+        if errno != EPIPE {
+          let why = Errno(rawValue: errno)
+          try? FileHandle.standardError.write(
+            contentsOf: Data("swivel: the output can't be written: \(why)\n".utf8))
+        }
+        exit(1)
+      }
     }
   }
 }

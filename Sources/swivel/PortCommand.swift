@@ -5,8 +5,10 @@ internal import Foundation
 
 struct PortCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "port", abstract: "Explain, add or remove a port.",
-    subcommands: [PortShowCommand.self, PortAddCommand.self, PortRemoveCommand.self])
+    commandName: "port", abstract: "Explain, add, change or remove a port.",
+    subcommands: [
+      PortShowCommand.self, PortAddCommand.self, PortSetCommand.self, PortRemoveCommand.self,
+    ])
 }
 
 struct PortShowCommand: ParsableCommand {

@@ -1,14 +1,25 @@
 internal import ArgumentParser
 internal import ControlAPI
+internal import ControlClient
 
 struct PortsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "ports", abstract: "List the ports.")
 
+  @Option(
+    help: ArgumentHelp("Only ports of this kind.", valueName: "kind"),
+    completion: .list(Word.list(PortKind.self)), transform: Word.of)
+  var kind: PortKind?
+  @Option(
+    help: ArgumentHelp("Only ports in this state.", valueName: "state"),
+    completion: .list(Word.list(PortState.self)), transform: Word.of)
+  var state: PortState?
   @OptionGroup var common: CommonOptions
 
   func run() throws {
-    try common.show("/v1/ports", as: [Port].self, PortsCommand.text)
+    let target = ControlClient.target(
+      "/v1/ports", [("kind", kind?.rawValue), ("state", state?.rawValue)])
+    try common.show(target, as: [Port].self, PortsCommand.text)
   }
 
   static func text(_ ports: [Port], _ style: Style) -> String {
@@ -41,5 +52,19 @@ struct PortsCommand: ParsableCommand {
       if !seen.contains(text) { seen.append(text) }
     }
     return seen.isEmpty ? "-" : seen.joined(separator: " ")
+  }
+}
+
+/// One of an enumeration's words, as an argument.
+enum Word {
+  static func of<Value: RawRepresentable<String> & CaseIterable>(_ text: String) throws -> Value {
+    guard let value = Value(rawValue: text) else {
+      throw ValidationError("it must be one of \(list(Value.self).joined(separator: ", "))")
+    }
+    return value
+  }
+
+  static func list<Value: RawRepresentable<String> & CaseIterable>(_ type: Value.Type) -> [String] {
+    type.allCases.map(\.rawValue)
   }
 }

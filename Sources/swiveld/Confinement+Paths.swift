@@ -56,9 +56,9 @@ extension Confinement {
   /// Finds what the daemon could have done before it gave up what it has: the kernel would say no more than
   /// "permission denied".
   func check(_ request: PortRequest) throws(ServiceError) {
-    guard let socket = request.listening else { return }
+    guard let socket = request.listening else { return try checkConnecting(request) }
     func refusal(_ why: String) -> ServiceError {
-      ServiceError(.failed, "port '\(request.name)': \(why)")
+      ServiceError(.refused, "port '\(request.name)': \(why)")
     }
     let folder = Directory.of(socket.path)
     if let allowed = status.directories, let real = Directory.resolved(folder),
@@ -67,6 +67,12 @@ extension Confinement {
       throw refusal(
         "sockets can be made in \(allowed.joined(separator: ", ")) only, not in \(folder); "
           + "name it in security.directories and restart the daemon")
+    }
+    if let real = Directory.resolved(folder), Confinement.isLost(real, tied.places) {
+      throw refusal(
+        "the directory \(folder) was made anew, or replaced, since the daemon started, and its limits (Landlock) are "
+          + "tied to the old one: restart the daemon; a directory named in security.directories may have others in it that "
+          + "come and go")
     }
     let exists = PathAccess().isGranted(at: folder)
     if exists, !PathAccess([.write, .search]).isGranted(at: folder) {
@@ -85,6 +91,55 @@ extension Confinement {
       throw refusal(
         "the daemon is not in the group '\(socket.group ?? "")', and can't give the socket to it; "
           + "put its user there, or name chown in security.capabilities, and restart it")
+    }
+  }
+
+  /// Whether a path lies in no directory that is still the one to which Landlock's rules are tied.
+  private static func isLost(_ path: String, _ tied: [String: String]) -> Bool {
+    if tied.isEmpty { return false }
+    var folder = path
+    while true {
+      if let identity = tied[folder], identity == Directory.identity(folder) { return false }
+      if folder == "/" { return true }
+      folder = Directory.of(folder)
+    }
+  }
+
+  /// Why the configuration file, which is there, can't be read any more, if that is the limits' doing.
+  func loss(of file: String) -> String? {
+    let real = Directory.resolved(file) ?? file
+    guard PathAccess().isGranted(at: file), Confinement.isLost(Directory.of(real), tied.folders) else { return nil }
+    return
+      "it is in a directory that was made anew, or replaced, since the daemon started, and the daemon's limits (Landlock) "
+      + "are tied to the old one: restart it"
+  }
+
+  // ---- Sockets of front-ends, to which the daemon connects ----
+
+  /// Finds a front-end's socket that is there and that the daemon may not connect to.
+  private func checkConnecting(_ request: PortRequest) throws(ServiceError) {
+    guard let path = request.socket?.path, let why = hindrance(to: path), why.isSure else { return }
+    throw ServiceError(.refused, "port '\(request.name)': \(why.text)")
+  }
+
+  /// What keeps the daemon from connecting to a front-end's socket, and what to do; or what may, as long as there is none
+  /// (`isSure` is false). `nil`: nothing.
+  func hindrance(to path: String) -> (text: String, isSure: Bool)? {
+    if capabilities.contains(.dacOverride) { return nil }
+    let remedy =
+      "put its user into the socket's group, or name dac-override in security.capabilities (as in "
+      + "[\((capabilities.names + ["dac-override"]).joined(separator: ", "))]) and restart it"
+    switch PathAccess.write.answer(at: path) {
+    case .granted: return nil
+    case .denied:
+      return ("the daemon's user \(status.user) may not write to \(path), and so not connect; \(remedy)", true)
+    case .absent:
+      // Whoever starts both as himself has nothing to fear.
+      if !isOther { return nil }
+      return (
+        "once there is a socket, the daemon's user \(status.user) must be allowed to write to it, for it has no "
+          + "dac-override; if not: \(remedy)", false
+      )
     }
   }
 }

@@ -36,7 +36,7 @@ extension Confinement {
       logger.info(
         "security: there is no user '\(standardUser)': the daemon becomes number \(reservedUser)")
     }
-    let named = [settings.control.group] + settings.ports.map { $0.listening?.group }
+    let named = settings.controlSockets.map(\.group) + settings.ports.map { $0.listening?.group }
     let groups = try Set(named.compactMap(\.self).map { try Identity.group(named: $0) })
     identity.groups = Set(identity.groups).union(groups).sorted()
     return identity
@@ -107,7 +107,7 @@ extension Confinement {
       ($0.value, nil)
     }
     let listening = settings.ports.compactMap(\.listening)
-    if settings.control.owner != nil || listening.contains(where: { $0.owner != nil }) {
+    if settings.controlSockets.contains(where: { $0.owner != nil }) || listening.contains(where: { $0.owner != nil }) {
       needs.append((.chown, "sockets are to have other owners"))
       // A file of another user's that nobody but he could remove.
       if let place = places.first(where: Directory.isSticky) {
@@ -120,6 +120,30 @@ extension Confinement {
       needs.append((.dacReadSearch, "\(file) is not for its user to read"))
     }
     return needs
+  }
+
+  /// Whether two sections come to the same: what was given up is not to be had again.
+  func isSame(_ next: Configuration.Security, _ now: Configuration.Security) -> Bool {
+    func user(_ security: Configuration.Security) -> String {
+      switch security.user {
+      case .off: "off"
+      case .named(let name): (try? Identity.user(named: name)).map(String.init) ?? name
+      case .standard:
+        "\((try? Identity.user(named: Confinement.standardUser)) ?? Confinement.reservedUser)"
+      }
+    }
+    func names(_ security: Configuration.Security) -> Set<String>? {
+      switch security.capabilities {
+      case .off: nil
+      case .automatic: Set(capabilities.names)
+      case .only(let names): Set(names)
+      }
+    }
+    func places(_ security: Configuration.Security) -> Set<String> {
+      Set(security.directories.map { Directory.resolved($0) ?? $0 })
+    }
+    return user(next) == user(now) && names(next) == names(now) && next.seccomp == now.seccomp
+      && next.landlock == now.landlock && places(next) == places(now)
   }
 
   private static func overriding(_ settings: Configuration, places: [String]) -> String? {

@@ -27,8 +27,8 @@ extension Confinement {
     "openat", "open", "close", "read", "readv", "pread64", "write", "writev", "lseek",
     "fstat", "newfstatat", "stat", "lstat", "statx", "fstatfs", "getdents64", "getcwd",
     "access", "faccessat", "faccessat2", "readlink", "readlinkat",
-    // A socket's file: made, given its mode and owner, removed.
-    "mkdir", "mkdirat", "unlink", "unlinkat", "chmod", "fchmod", "fchmodat", "fchmodat2",
+    // A socket's file: made, given its mode and owner, put in another's place, removed.
+    "mkdir", "mkdirat", "rename", "renameat", "renameat2", "unlink", "unlinkat", "chmod", "fchmod", "fchmodat", "fchmodat2",
     "lchown", "fchownat",
   ]
 

@@ -23,13 +23,18 @@ struct Confinement {
 
   let status: SecurityStatus
   let capabilities: Capabilities
+  /// Whether root has become somebody else.
+  let isOther: Bool
+  /// Which directories Landlock's rules are tied to (`Directory.identity`), by path: those for sockets, and those of the
+  /// configuration file. Empty where none are in force.
+  let tied: (places: [String: String], folders: [String: String])
 
   /// Finds what would keep `init` from doing what was asked for by name.
   static func check(_ security: Configuration.Security) throws(ServiceError) {
     do {
       if case .named(let name) = security.user { _ = try Identity(named: name) }
     } catch {
-      throw ServiceError(.failed, "security.user: \(error)")
+      throw ServiceError(.refused, "security.user: \(error)")
     }
   }
 
@@ -58,9 +63,9 @@ struct Confinement {
 
     if security != Confinement.nothing { try NewPrivileges.renounce() }
     if security.capabilities != .off { Confinement.renounceInheritance() }
-    var isOther = false
+    var becameOther = false
     if let identity {
-      isOther = try Confinement.assume(identity, for: security.user, logger: logger)
+      becameOther = try Confinement.assume(identity, for: security.user, logger: logger)
     }
     capabilities = try Confinement.drop(settings, file: file, places: places, logger: logger)
     try prepared?.enforce()
@@ -70,10 +75,16 @@ struct Confinement {
       logger.notice("security: no seccomp: the configuration turns it off")
     }
     status = SecurityStatus(
-      user: isOther ? identity.map { "\($0)" } ?? "" : "\(geteuid())",
+      user: becameOther ? identity.map { "\($0)" } ?? "" : "\(geteuid())",
       capabilities: capabilities.names, seccomp: security.seccomp,
       landlock: prepared == nil ? nil : abi,
       directories: prepared.map { _ in places.compactMap(Directory.resolved).sorted() })
+    isOther = becameOther
+    let folders = file.map { Set([Directory.of($0), Directory.of(Directory.resolved($0) ?? $0)]) } ?? []
+    func identities(_ paths: some Sequence<String>) -> [String: String] {
+      prepared == nil ? [:] : paths.reduce(into: [:]) { $0[$1] = Directory.identity($1) }
+    }
+    tied = (identities(places.compactMap(Directory.resolved)), identities(folders))
     logger.info("security: \(status.description)")
   }
 
@@ -92,7 +103,7 @@ struct Confinement {
 
   /// The sockets that the daemon makes from its configuration.
   static func sockets(_ settings: Configuration) -> [String] {
-    [settings.control.path] + settings.ports.compactMap(\.listening?.path)
+    settings.controlSockets.map(\.path) + settings.ports.compactMap(\.listening?.path)
   }
 
   /// The directories in which it may make them, and others later.

@@ -5,8 +5,8 @@ import Linux
 import Logging
 import Switch
 
-/// The running daemon: the switch, the control server, and the configuration they were made from.
-final class Daemon {
+/// The running daemon: the switch, the control servers, and the configuration they were made from.
+final class Daemon: Sendable {
   private let file: String?
   private let logger: Logger
   private let readiness = Readiness()
@@ -14,9 +14,9 @@ final class Daemon {
   private let confinement: Confinement
   /// What the ports of the file and those of the control interface go through.
   private let service: ConfinedSwitch
-  private let server: ControlServer
-  /// In force; `reload` replaces its ports.
-  private var settings: Configuration
+  private let servers: [ControlServer]
+  /// In force; `reload` replaces its ports. Held while one is under way.
+  private let settings: Lock<Configuration>
   private let cpus: [Int]
 
   /// Starts everything, or nothing: what was made until the first failure is removed again.
@@ -24,10 +24,11 @@ final class Daemon {
   /// - Parameters:
   ///   - file: the configuration file, for `reload`; `nil`: the embedded default.
   ///   - cpus: those this process may use.
-  init(_ settings: Configuration, file: String?, cpus: [Int], logger: Logger) throws {
-    self.settings = settings
+  init(_ settings: Configuration, file: String?, cpus: [Int], log: DaemonLog) throws {
+    self.settings = Lock(settings)
     self.file = file
     self.cpus = cpus
+    let logger = log.logger
     self.logger = logger
     try Daemon.check(settings, cpus: cpus)
     OpenFiles.raiseLimit()
@@ -46,31 +47,69 @@ final class Daemon {
         macsPerPort: settings.macTable.perPort, memoryPerPort: settings.guestMemory.perPort,
         regionsPerPort: settings.guestMemory.regions, memoryOnDisks: settings.guestMemory.onDisks),
       logger: logger)
-    service = ConfinedSwitch(network: network, confinement: confinement)
-    server = ControlServer(socket: settings.control, service: service, logger: logger)
+    let service = ConfinedSwitch(network: network, confinement: confinement, log: log)
+    self.service = service
+    let main = ControlServer(socket: settings.control, service: service, logger: logger)
+    let reader = settings.reader.map {
+      ControlServer(socket: $0, service: service, logger: logger, readOnly: true)
+    }
+    servers = [main] + (reader.map { [$0] } ?? [])
     do {
       for port in settings.ports { try add(port) }
-      try wait { [server] in try await server.start() }
+      for server in servers { try wait { try await server.start() } }
     } catch {
+      for server in servers { try? wait { await server.stop() } }
       network.stop()
       throw error
     }
     logger.info(
       "swivel \(swivelVersion) serves \(network.requests.count) ports; control socket \(settings.control.path)"
     )
+    service.reloading.withLock { reloading in
+      reloading = { [weak self] () throws(ServiceError) in
+        guard let self else { throw ServiceError(.exhausted, "the daemon ends") }
+        return try self.reload()
+      }
+    }
     readiness.ready("serves \(network.requests.count) ports")
   }
 
   /// Finds what the machine would refuse, as far as it can be known without trying: CPUs, users, groups,
-  /// places of sockets, the daemon's own user.
+  /// places of sockets, interfaces that are no TAPs, the daemon's own user.
   static func check(_ settings: Configuration, cpus: [Int]) throws(ServiceError) {
     if let cpu = settings.workers.cpus.first(where: { !cpus.contains($0) }) {
       let usable = cpus.map(String.init).joined(separator: ", ")
       throw ServiceError(
-        .invalid, "workers.cpus: CPU \(cpu) is not among those this process may use: \(usable)")
+        .refused, "workers.cpus: CPU \(cpu) is not among those this process may use: \(usable)")
     }
     try Confinement.check(settings.security)
+    for socket in settings.controlSockets {
+      do {
+        try socket.check()
+      } catch {
+        throw ServiceError(.refused, "the control socket: \(error)")
+      }
+    }
+    if settings.ports.count > Switch.maximumPorts {
+      throw ServiceError(
+        .refused, "there are \(settings.ports.count) ports; a switch has \(Switch.maximumPorts) at most")
+    }
+    try checkPlaces(settings)
     for port in settings.ports { try Switch.check(port) }
+  }
+
+  /// Finds sockets that are one file, written in two ways.
+  private static func checkPlaces(_ settings: Configuration) throws(ServiceError) {
+    var taken: [String: String] = [:]
+    let sockets =
+      settings.controlSockets.map { ("the control socket", $0.path) }
+      + settings.ports.compactMap { port in port.socket.map { ("port '\(port.name)'", $0.path) } }
+    for (who, path) in sockets {
+      if let first = taken.updateValue(who, forKey: Directory.place(path)) {
+        throw ServiceError(
+          .conflict, "\(who): \(path) is the socket of \(first) by another way to its directory")
+      }
+    }
   }
 
   private func add(_ port: PortRequest) throws {
@@ -86,7 +125,7 @@ final class Daemon {
   /// Ends the daemon's work and removes what it made.
   func stop() {
     readiness.stopping()
-    try? wait { [server] in await server.stop() }
+    for server in servers { try? wait { await server.stop() } }
     network.stop()
     logger.info("stopped")
   }
@@ -94,76 +133,59 @@ final class Daemon {
   // ---- Reload ----
 
   /// Reads the configuration again and makes the ports what it says. If anything is wrong with it, or a
-  /// port can't be made, the running configuration stays in force.
-  func reload() {
+  /// port can't be made, the running configuration stays in force, and this throws.
+  @discardableResult
+  func reload() throws(ServiceError) -> ReloadReport {
     guard let file else {
       logger.warning("reload: there is no configuration file")
-      return
+      throw ServiceError(.conflict, "there is no configuration file: the daemon was started without --config")
     }
-    readiness.reloading()
-    do {
-      let next = try Configuration.load(path: file, cpu: cpus.last ?? 0)
-      try refuseFixed(next)
-      try change(to: next.ports)
-      settings = next
-      logger.info("reloaded \(file): \(network.requests.count) ports")
-    } catch {
-      logger.error("reload failed, the running configuration stays in force: \(error)")
+    // One at a time, whoever asks.
+    let result = settings.withLock { settings in
+      readiness.reloading()
+      let result = Result<ReloadReport, ServiceError> { () throws(ServiceError) in
+        let next = try read(file)
+        try refuseFixed(next, settings)
+        // Ports that came by the control interface are not the file's, and stay.
+        let report = try service.replacePorts(next.ports, owned: Set(settings.ports.map(\.name)))
+        settings = next
+        return report
+      }
+      switch result {
+      case .success(let report):
+        logger.info("reloaded \(file): \(network.requests.count) ports; \(report.description)")
+      case .failure(let error):
+        logger.error("reload failed, the running configuration stays in force: \(error)")
+      }
+      readiness.ready("serves \(network.requests.count) ports")
+      return result
     }
-    readiness.ready("serves \(network.requests.count) ports")
+    return try result.get()
   }
 
-  private func refuseFixed(_ next: Configuration) throws {
+  private func read(_ file: String) throws(ServiceError) -> Configuration {
+    do {
+      return try Configuration.load(path: file, cpu: cpus.last ?? 0)
+    } catch {
+      let why = confinement.loss(of: file).map { "; \($0)" } ?? ""
+      throw ServiceError(.refused, "\(error)\(why)")
+    }
+  }
+
+  /// Refuses what can't change. What is in force counts, not how it is written.
+  private func refuseFixed(_ next: Configuration, _ now: Configuration) throws(ServiceError) {
     var fixed: [String] = []
-    if next.workers != settings.workers { fixed.append("workers") }
-    if next.control != settings.control { fixed.append("control") }
-    if next.macTable != settings.macTable { fixed.append("mac-table") }
-    if next.guestMemory != settings.guestMemory { fixed.append("guest-memory") }
-    if next.security != settings.security { fixed.append("security") }
+    if Set(next.workers.cpus) != Set(now.workers.cpus) || next.workers.poll != now.workers.poll {
+      fixed.append("workers")
+    }
+    let isSame = next.controlSockets.map { $0.spelledOut() } == now.controlSockets.map { $0.spelledOut() }
+    if !isSame { fixed.append("control") }
+    if next.macTable != now.macTable { fixed.append("mac-table") }
+    if next.guestMemory != now.guestMemory { fixed.append("guest-memory") }
+    if !confinement.isSame(next.security, now.security) { fixed.append("security") }
     if fixed.isEmpty { return }
     throw ServiceError(
-      .invalid, "\(fixed.joined(separator: ", ")) can't change while the daemon runs; restart it")
-  }
-
-  /// Removes and adds what differs, and undoes that if it does not work out. Ports that came by the control
-  /// interface are not the file's, and stay.
-  private func change(to ports: [PortRequest]) throws {
-    let running = network.requests
-    let leaving = settings.ports.filter { !ports.contains($0) && running.contains($0) }
-    let coming = ports.filter { !running.contains($0) }
-    // A port that is removed loses its guest, and putting it back does not bring the guest back: find out
-    // first, and begin with what can be undone without a trace.
-    for port in coming {
-      try Switch.check(port)
-      try confinement.check(port)
-    }
-    let replacing = coming.filter { port in leaving.contains { port.collides(with: $0) } }
-    var removed: [PortRequest] = []
-    var added: [PortRequest] = []
-    do {
-      for port in coming where !replacing.contains(port) {
-        _ = try service.addPort(port)
-        added.append(port)
-      }
-      for port in leaving {
-        try network.removePort(named: port.name)
-        removed.append(port)
-      }
-      for port in replacing {
-        _ = try service.addPort(port)
-        added.append(port)
-      }
-    } catch {
-      for port in added { try? network.removePort(named: port.name) }
-      for port in removed {
-        do {
-          _ = try service.addPort(port)
-        } catch {
-          logger.error("port '\(port.name)' could not be restored: \(error)")
-        }
-      }
-      throw error
-    }
+      .refused, "\(fixed.joined(separator: ", ")) can't change while the daemon runs; restart it")
   }
 
   /// Waits on this thread, which is none of the concurrency pool's, for something asynchronous.

@@ -3,7 +3,6 @@ import Configuration
 import ControlAPI
 import Glibc
 import Linux
-import Logging
 
 /// The daemon's command line.
 @main
@@ -27,12 +26,12 @@ struct Swiveld: ParsableCommand {
   @Option(
     help: "What to log: trace, debug, info, notice, warning, error or critical.",
     transform: { name in
-      guard let level = Logger.Level(rawValue: name) else {
+      guard let level = LogLevel(rawValue: name) else {
         throw ValidationError("there is no log level '\(name)'")
       }
       return level
     })
-  var logLevel = Logger.Level.info
+  var logLevel = LogLevel.info
 
   @Flag(help: "Print what kind of vhost-user back-end this is, in JSON, and end.")
   var printCapabilities = false
@@ -70,21 +69,19 @@ struct Swiveld: ParsableCommand {
       throw Failure("\(error)")
     }
 
-    let level = logLevel
-    LoggingSystem.bootstrap { label in
-      var handler = StreamLogHandler.standardError(label: label)
-      handler.logLevel = level
-      return handler
-    }
     let daemon: Daemon
     do {
-      daemon = try Daemon(settings, file: config, cpus: cpus, logger: Logger(label: "swiveld"))
+      // Now: what it takes to open it anew will be out of reach.
+      let log = try DaemonLog(level: logLevel)
+      daemon = try Daemon(settings, file: config, cpus: cpus, log: log)
     } catch {
       throw Failure("\(error)")
     }
     while true {
       switch try signals.next() {
-      case SIGHUP: daemon.reload()
+      case SIGHUP:
+        // Why it failed is in the log.
+        _ = try? daemon.reload()
       default:
         try leaveAnyway(when: signals)
         daemon.stop()

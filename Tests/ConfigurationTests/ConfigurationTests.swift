@@ -134,10 +134,9 @@ import Testing
     ("[]", "1:1: the configuration must be a mapping, not a list"),
     ("ports: { name: a }", "1:8: ports must be a list of ports, not a mapping"),
     ("ports:\n  - vm1", "2:5: the port must be a mapping, not 'vm1'"),
-    ("control:", "control must be a mapping, not nothing"),
     (
-      "workers: { cpus: 0 }",
-      "1:18: workers.cpus must be a list of CPU numbers, as in [0, 1], not '0'"
+      "workers: { cpus: { a: 0 } }",
+      "1:18: workers.cpus must be a list of CPU numbers and ranges, as in [0, 2-5], not a mapping"
     ),
     (
       "ports: [{ name: a, vhost-user: { path: /a, offloads: tso4 } }]",
@@ -151,6 +150,18 @@ import Testing
       "ports: [{ name: a, vhost-user: { path: /a, offloads: } }]",
       "vhost-user.offloads must be a string, not nothing"
     ),
+    ("workers: { cpus: }", "workers.cpus must be a list of CPU numbers and ranges"),
+    ("workers: { cpus: [5-2] }", "1:19: a range of CPUs must be as in 2-5, of 0 to 1023, not '5-2'"),
+    ("workers: { cpus: [1-1024] }", "a range of CPUs must be as in 2-5"),
+    ("workers: { cpus: [1-2-3] }", "1:19: a CPU's number must be a whole number"),
+    ("workers: { cpus: [0-3, 2] }", "1:24: CPU 2 is in workers.cpus twice"),
+    ("control: { read-only: {} }", "the key 'socket' is missing in control.read-only"),
+    ("control: { read-only: { socket: r } }", "control.read-only.socket must be an absolute path"),
+    (
+      "control: { socket: /a/b, read-only: { socket: /a//b } }",
+      "1:47: control.read-only.socket must be another one than control.socket"
+    ),
+    ("control: { owner: '' }", "1:19: control.owner must be a name or a number"),
     ("workers: { cpus: [] }", "1:18: workers.cpus must name one CPU at least"),
     ("workers: { cpus: [0, 1, 0] }", "1:25: CPU 0 is in workers.cpus twice"),
     ("workers: { cpus: [-1] }", "1:19: a CPU's number must be 0 to 1023, not -1"),
@@ -245,7 +256,8 @@ import Testing
         - { name: c, vhost-user: { path: /run/a.sock } }
         - { name: d, tap: { device: t0 } }
         - { name: e, tap: { device: t0 } }
-        - { name: f, vhost-user: { path: /run/c.sock } }
+        - { name: f, vhost-user: { path: /run//./c.sock } }
+        - { name: g, vhost-user: { path: /run//a.sock } }
       """
     #expect(
       problems(text) == [
@@ -253,7 +265,40 @@ import Testing
         "5:36: the socket path '/run/a.sock' is taken: the port in line 3 has it",
         "7:31: the TAP device 't0' is taken: the port in line 6 has it",
         "8:36: the socket path '/run/c.sock' is taken: the control socket has it",
+        "9:36: the socket path '/run/a.sock' is taken: the port in line 3 has it",
       ])
+  }
+
+  /// As when all that was below is commented out.
+  @Test func emptySectionsSayNothing() throws {
+    let text = ["control", "workers", "ports", "mac-table", "guest-memory", "security"].map { "\($0):\n  # a: b\n" }
+    #expect(
+      try Configuration.parse(text.joined(), file: "f", cpu: 3)
+        == Configuration(workers: .init(cpus: [3])))
+  }
+
+  @Test func rangesOfCPUs() throws {
+    for (text, cpus) in [
+      ("[2-5, 8]", [2, 3, 4, 5, 8]), ("2-5", [2, 3, 4, 5]), ("7", [7]), ("[3-3]", [3]),
+      ("['0-1']", [0, 1]),
+    ] {
+      let text = "workers: { cpus: \(text) }"
+      #expect(try Configuration.parse(text, file: "f", cpu: 9).workers.cpus == cpus, "\(text)")
+    }
+  }
+
+  @Test func aSecondSocketIsForReading() throws {
+    let text = """
+      control:
+        socket: /run/swivel/control.sock
+        read-only: { socket: /run/swivel/metrics.sock, group: prometheus, permissions: 0660 }
+      """
+    let configuration = try Configuration.parse(text, file: "f", cpu: 0)
+    #expect(
+      configuration.reader
+        == ControlSocket(
+          path: "/run/swivel/metrics.sock", group: "prometheus", permissions: "0660"))
+    #expect(configuration.controlSockets.count == 2)
   }
 
   @Test func allProblemsAreReportedInOrder() {
@@ -311,8 +356,13 @@ import Testing
     #expect(failure() == "\(path):3:1: this line is not UTF-8")
     try Data("ports: []\n".utf8).write(to: URL(fileURLWithPath: path))
     #expect(failure() == "none")
+    // With the mark by which editors of other systems begin a file.
+    try Data("\u{feff}ports: []\n".utf8).write(to: URL(fileURLWithPath: path))
+    #expect(failure() == "none")
+    try Data([0xff, 0xfe] + "p\0o\0".utf8).write(to: URL(fileURLWithPath: path))
+    #expect(failure() == "\(path): the file is UTF-16; save it as UTF-8")
     try FileManager.default.removeItem(atPath: path)
     try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
-    #expect(failure().hasPrefix("\(path): the file can't be read"))
+    #expect(failure() == "\(path): this is a directory; name the file in it")
   }
 }

@@ -84,8 +84,9 @@ import Yams
     let target = try #require(job["static_configs"]?.sequence?.first?["targets"]?[0]?.string)
     // The web server in the comment listens where Prometheus looks.
     #expect(try text("prometheus.yml").contains("listen \(target);"))
-    #expect(
-      try text("prometheus.yml").contains(
-        "http://unix:\(configuration("swivel.yaml").control.path):/metrics"))
+    // It asks where nobody can change anything.
+    let path = "/run/swivel/metrics.sock"
+    #expect(try text("prometheus.yml").contains("http://unix:\(path):/metrics"))
+    #expect(try text("swivel.yaml").contains("#   socket: \(path)"))
   }
 }

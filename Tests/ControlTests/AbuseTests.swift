@@ -126,7 +126,14 @@ import Testing
     ("GET /v1/ports HTTP/1.1\r\n\r\n", 400),
     ("GET /v1/ports HTTP/1.1\r\nHost : x\r\n\r\n", 400),
     ("GET /v1/ports HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n", 400),
+    ("GET /v1/ports HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", 400),
+    ("GET /v1/ports HTTP/1.1\r\nHost: x, y\r\n\r\n", 400),
+    ("GET /v1/ports HTTP/1.1\r\nHost: x/y\r\n\r\n", 400),
+    ("GET /v1/ports HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n", 400),
+    ("GET /v1/ports?a=%ZZ HTTP/1.1\r\nHost: x\r\n\r\n", 400),
     ("GET /v1/ports HTTP/2\r\nHost: x\r\n\r\n", 505),
+    ("GET /v1/ports HTTP/1.x\r\nHost: x\r\n\r\n", 505),
+    ("GET /v1/ports HTTP/1.10\r\nHost: x\r\n\r\n", 505),
     ("POST /v1/ports HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
     ("POST /v1/ports HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
     ("POST /v1/ports HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n", 413),
@@ -140,6 +147,59 @@ import Testing
       let reply = try client.reply()
       #expect(reply.status == status)
       #expect(try !reply.error().isEmpty)
+    }
+  }
+
+  /// RFC 9112, 2.3: a client of a later minor version is answered as one of 1.1.
+  @Test func laterMinorVersionsAreServed() async throws {
+    try await Fixture.run { fixture in
+      let client = try fixture.client()
+      for host in ["x", "", "swivel:80", "[::1]:80"] {
+        try client.send("GET /v1/macs HTTP/1.2\r\nHost: \(host)\r\n\r\n")
+        let reply = try client.reply()
+        #expect(reply.status == 200)
+        #expect(reply.headers["connection"] == nil)
+      }
+    }
+  }
+
+  @Test("Out of descriptors the command line is answered all the same")
+  func outOfDescriptors() async {
+    await #expect(processExitsWith: .success) {
+      let fixture = try Fixture()
+      try await fixture.server.start()
+      // Fewer than one: those there are stay, and no other comes.
+      var limit = rlimit(rlim_cur: 200, rlim_max: 200)
+      setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+      // The client's own end is made first; only the server's is lacking.
+      let sockets = (0..<3).map { _ in
+        OwnedFD(taking: socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0))
+      }
+      var hoard: [OwnedFD] = []
+      while true {
+        let next = open("/dev/null", O_RDONLY)
+        if next < 0 { break }
+        hoard.append(OwnedFD(taking: next))
+      }
+      for socket in sockets {
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: fixture.path.utf8) }
+        let connected = withUnsafePointer(to: &address) {
+          $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+            connect(socket.raw, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+          }
+        }
+        let request = "GET /v1/macs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        guard connected == 0, write(socket.raw, request, request.utf8.count) == request.utf8.count
+        else { exit(3) }
+        var reply = [UInt8](repeating: 0, count: 4096)
+        let count = read(socket.raw, &reply, reply.count)
+        guard count > 0, String(decoding: reply.prefix(count), as: UTF8.self).hasPrefix("HTTP/1.1 200 ")
+        else { exit(4) }
+      }
+      withExtendedLifetime(hoard) {}
+      exit(0)
     }
   }
 

@@ -27,7 +27,8 @@ struct Document: @unchecked Sendable {
 
   private static let known: Set<String> = [
     "type", "description", "additionalProperties", "required", "properties", "items", "enum",
-    "pattern", "minimum", "maximum", "oneOf",
+    "pattern", "minimum", "maximum", "minLength", "maxLength", "oneOf", "anyOf", "allOf", "not",
+    "nullable", "minProperties",
   ]
 
   /// What is wrong with `value`; empty when it fits.
@@ -36,11 +37,14 @@ struct Document: @unchecked Sendable {
     var faults = schema.keys.filter { !Document.known.contains($0) }.map {
       "\(place): unknown keyword \($0)"
     }
-    if let choices = schema["oneOf"] as? [Any] {
-      let fitting = try choices.count { try self.faults(of: value, $0, at: place).isEmpty }
-      return faults + (fitting == 1 ? [] : ["\(place) fits \(fitting) of the schemas"])
+    if value is NSNull, schema["nullable"] as? Bool == true { return faults }
+    faults += try combinations(of: value, schema, place)
+    // A schema that only combines others says nothing of the type itself.
+    guard let type = schema["type"] as? String else {
+      if let object = value as? [String: Any] { faults += try parts(object, schema, place) }
+      return faults
     }
-    switch try #require(schema["type"] as? String, "no type at \(place)") {
+    switch type {
     case "object":
       guard let object = value as? [String: Any] else { return ["\(place) is no object"] }
       faults += try members(object, schema, place)
@@ -52,6 +56,10 @@ struct Document: @unchecked Sendable {
       }
     case "string":
       guard let string = value as? String else { return ["\(place) is no string"] }
+      // Of OpenAPI, in Unicode's characters.
+      let length = string.unicodeScalars.count
+      if let least = schema["minLength"] as? Int, length < least { faults.append("\(place) is too short") }
+      if let most = schema["maxLength"] as? Int, length > most { faults.append("\(place) is too long") }
       if let values = schema["enum"] as? [String], !values.contains(string) {
         faults.append("\(place) is none of \(values)")
       }
@@ -78,12 +86,44 @@ struct Document: @unchecked Sendable {
     return faults
   }
 
+  private func combinations(
+    of value: Any, _ schema: [String: Any], _ place: String
+  ) throws -> [String] {
+    func fitting(_ key: String) throws -> Int? {
+      try (schema[key] as? [Any])?.count { part in try self.faults(of: value, part, at: place).isEmpty }
+    }
+    var faults: [String] = []
+    if let count = try fitting("oneOf"), count != 1 { faults.append("\(place) fits \(count) of oneOf") }
+    if let count = try fitting("anyOf"), count == 0 { faults.append("\(place) fits none of anyOf") }
+    for part in schema["allOf"] as? [Any] ?? [] { faults += try self.faults(of: value, part, at: place) }
+    if let other = schema["not"], try self.faults(of: value, other, at: place).isEmpty {
+      faults.append("\(place) fits what it must not")
+    }
+    return faults
+  }
+
+  /// The members and properties of a schema that allows others.
+  private func parts(
+    _ object: [String: Any], _ schema: [String: Any], _ place: String
+  ) throws -> [String] {
+    var faults = (schema["required"] as? [String] ?? []).filter { object[$0] == nil }.map {
+      "\(place).\($0) is missing"
+    }
+    for (key, property) in schema["properties"] as? [String: Any] ?? [:] {
+      if let value = object[key] { faults += try self.faults(of: value, property, at: "\(place).\(key)") }
+    }
+    return faults
+  }
+
   private func members(
     _ object: [String: Any], _ schema: [String: Any], _ place: String
   ) throws -> [String] {
     let properties = schema["properties"] as? [String: Any] ?? [:]
     var faults = (schema["required"] as? [String] ?? []).filter { object[$0] == nil }.map {
       "\(place).\($0) is missing"
+    }
+    if let least = schema["minProperties"] as? Int, object.count < least {
+      faults.append("\(place) has too few members")
     }
     for (key, value) in object {
       if let property = properties[key] {

@@ -38,7 +38,8 @@ final class FakeService: SwitchService {
 
   func addPort(_ request: PortRequest) throws(ServiceError) -> ControlAPI.Port {
     pass()
-    if request.name == "refused" {
+    if let kind = ServiceError.Kind(rawValue: request.name) { throw ServiceError(kind, "so it is") }
+    if request.name == "broken" {
       throw ServiceError(.failed, "open /dev/net/tun: Operation not permitted")
     }
     let port = ControlAPI.Port(
@@ -53,6 +54,18 @@ final class FakeService: SwitchService {
     return port
   }
 
+  func changePort(named name: String, _ change: PortChange) throws(ServiceError) -> ControlAPI.Port {
+    pass()
+    let changed = list.withLock { list -> ControlAPI.Port? in
+      guard let place = list.firstIndex(where: { $0.name == name }) else { return nil }
+      if let mtu = change.mtu { list[place].mtu = mtu.value }
+      if let macs = change.macs { list[place].macLimit = macs.value }
+      return list[place]
+    }
+    guard let changed else { throw ServiceError(.notFound, "there is no port '\(name)'") }
+    return changed
+  }
+
   func removePort(named name: String) throws(ServiceError) {
     pass()
     let removed = list.withLock { list in
@@ -64,8 +77,42 @@ final class FakeService: SwitchService {
   }
 
   func macs() -> [MACEntry] {
-    [MACEntry(mac: "52:54:00:12:34:56", port: "vm1", age: 3)]
+    [
+      MACEntry(mac: "52:54:00:12:34:56", port: "vm1", age: 3),
+      MACEntry(mac: "52:54:00:12:34:57", port: "uplink", age: 0, pinned: true),
+    ]
   }
+
+  func addMAC(_ mac: String, port: String) throws(ServiceError) -> MACEntry {
+    if addressBytes(mac) == nil { throw ServiceError(.invalid, "no address") }
+    if self.port(named: port) == nil { throw ServiceError(.notFound, "there is no port '\(port)'") }
+    return MACEntry(mac: mac, port: port, age: 0, pinned: true)
+  }
+
+  func removeMAC(_ mac: String) throws(ServiceError) {
+    if !macs().contains(where: { $0.mac == mac }) {
+      throw ServiceError(.notFound, "the address \(mac) is not known")
+    }
+  }
+
+  func flushMACs(port: String?) throws(ServiceError) {
+    if let port, self.port(named: port) == nil {
+      throw ServiceError(.notFound, "there is no port '\(port)'")
+    }
+  }
+
+  /// What `health` says.
+  let condition = Lock(Health(healthy: true, problems: [], ports: ["running": 2, "waiting": 1]))
+  func health() -> Health { condition.withLock { $0 } }
+
+  func reload() throws(ServiceError) -> ReloadReport {
+    ReloadReport(
+      added: ["a"], removed: ["r"], replaced: ["n"], changed: ["c"], unchanged: 3)
+  }
+
+  private let level = Lock(LogLevel.info)
+  func logStatus() -> LogStatus { LogStatus(level: level.withLock { $0 }, droppedLines: 5) }
+  func setLogLevel(_ new: LogLevel) { level.withLock { $0 = new } }
 
   func workers() -> [Worker] {
     [
@@ -88,7 +135,7 @@ final class FakeService: SwitchService {
       ],
       security: SecurityStatus(
         user: "swivel (999)", capabilities: ["net-admin"], seccomp: true, landlock: 7,
-        directories: ["/run/swivel"]))
+        directories: ["/run/swivel"]), log: LogStatus(level: .info, droppedLines: 5))
   }
 
   /// Ports with every member that a port can have, and one with none that it need not.

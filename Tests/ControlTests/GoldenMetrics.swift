@@ -7,6 +7,9 @@ extension MetricsTests {
     # HELP swivel_uptime_seconds Seconds since the daemon started.
     # TYPE swivel_uptime_seconds gauge
     swivel_uptime_seconds 12.5
+    # HELP swivel_log_lines_dropped_total Lines of the log that were not written, as nobody read it.
+    # TYPE swivel_log_lines_dropped_total counter
+    swivel_log_lines_dropped_total 5
     # HELP swivel_frames_total Frames of all ports there are or have been, by direction as the guest sees it.
     # TYPE swivel_frames_total counter
     swivel_frames_total{direction="transmitq"} 10

@@ -17,21 +17,26 @@ import Yams
     document = Document(root: try #require(try Yams.load(yaml: text) as? [String: Any]))
   }
 
+  /// A path of the document with what the fake service knows in the place of its parameters.
+  private static func filled(_ path: String) -> String {
+    path.replacingOccurrences(of: "{name}", with: "vm1").replacingOccurrences(
+      of: "{mac}", with: "52:54:00:12:34:56")
+  }
+
   /// Every path and method of the document is served, and every one that is served is in the document.
   @Test func pathsAndMethodsAreTheServers() async throws {
     let paths = try document.object("paths")
     #expect(
       Set(paths.keys) == [
-        "/v1/ports", "/v1/ports/{name}", "/v1/macs", "/v1/workers", "/v1/stats", "/metrics",
+        "/v1/ports", "/v1/ports/{name}", "/v1/macs", "/v1/macs/{mac}", "/v1/workers", "/v1/stats",
+        "/v1/health", "/v1/reload", "/v1/log", "/metrics",
       ])
     let all = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     for (path, item) in paths {
       let described = Set(try #require(item as? [String: Any]).keys)
       for method in all {
         try await Fixture.run { fixture in
-          let status = try fixture.ask(
-            method, path.replacingOccurrences(of: "{name}", with: "vm1")
-          ).status
+          let status = try fixture.ask(method, OpenAPITests.filled(path)).status
           #expect((status != 405) == described.contains(method.lowercased()), "\(method) \(path)")
           #expect(status != 404, "\(method) \(path)")
         }
@@ -46,15 +51,21 @@ import Yams
     ("POST", "/v1/ports", #"{"name":"n","tap":{"device":"t"}}"#, 201),
     ("POST", "/v1/ports", #"{"name":"vm1","tap":{"device":"t"}}"#, 409),
     ("POST", "/v1/ports", "{}", 400),
-    ("POST", "/v1/ports", #"{"name":"refused","tap":{"device":"t"}}"#, 500),
-    ("DELETE", "/v1/ports/{name}", "", 204),
+    ("POST", "/v1/ports", #"{"name":"broken","tap":{"device":"t"}}"#, 500),
+    ("POST", "/v1/ports", #"{"name":"refused","tap":{"device":"t"}}"#, 422),
+    ("DELETE", "/v1/ports/{name}", "", 204), ("PATCH", "/v1/ports/{name}", #"{"mtu":null}"#, 200),
+    ("DELETE", "/v1/macs", "", 204), ("DELETE", "/v1/macs/{mac}", "", 204),
+    ("PUT", "/v1/macs/{mac}", #"{"port":"vm1"}"#, 200),
+    ("PUT", "/v1/macs/{mac}", #"{"port":"nobody"}"#, 404),
+    ("GET", "/v1/health", "", 200), ("POST", "/v1/reload", "", 200), ("GET", "/v1/log", "", 200),
+    ("PUT", "/v1/log", #"{"level":"debug"}"#, 200), ("PUT", "/v1/log", #"{"level":"x"}"#, 400),
   ])
   func repliesFitTheirSchemas(
     method: String, path: String, body: String, status: Int
   ) async throws {
     try await Fixture.run { fixture in
       let reply = try fixture.ask(
-        method, path.replacingOccurrences(of: "{name}", with: "vm1"), body)
+        method, OpenAPITests.filled(path), body)
       #expect(reply.status == status)
       let responses = try document.object("paths", path, method.lowercased(), "responses")
       let given = try #require(responses["\(status)"] ?? responses["default"])
@@ -97,7 +108,7 @@ import Yams
     try check("TapStatus", full: tap, least: tap)
     let stats = FakeService().stats()
     var least = stats
-    least.security = nil
+    (least.security, least.log) = (nil, nil)
     try check("Stats", full: stats, least: least)
     try check(
       "SecurityStatus", full: stats.security,
@@ -109,6 +120,14 @@ import Yams
     try check("Worker", full: worker, least: worker)
     let mac = FakeService().macs()[0]
     try check("MACEntry", full: mac, least: mac)
+    try check("LogStatus", full: FakeService().logStatus(), least: LogStatus(level: .info))
+    try check("Health", full: FakeService().health(), least: Health(healthy: true))
+    try check("ReloadReport", full: ReloadReport(), least: ReloadReport())
+    try check(
+      "PortChange",
+      full: PortChange(
+        mtu: .standard, macs: .value(1), owner: .value("o"), group: .standard,
+        permissions: .value("0600"), memory: .standard, regions: .value(2)), least: PortChange())
     try check("ErrorReply", full: ErrorReply(error: "e"), least: ErrorReply(error: "e"))
     try check(
       "PortRequest",
@@ -130,24 +149,88 @@ import Yams
     try checkCases("QueueDirection", QueueDirection.self)
     try checkCases("SocketMode", SocketMode.self)
     try checkCases("OffloadName", OffloadName.self)
+    try checkCases("LogLevel", LogLevel.self)
   }
 
   @Test func requestKeysAreTheSharedOnes() throws {
     for (name, keys) in [
       ("PortRequest", PortRequest.keys), ("VhostUserRequest", VhostUserRequest.keys),
-      ("TapRequest", TapRequest.keys),
+      ("TapRequest", TapRequest.keys), ("PortChange", PortChange.keys),
     ] {
       #expect(
         Set(try document.object("components", "schemas", name, "properties").keys) == Set(keys))
     }
   }
 
+  /// What the schema of a request allows and what the server takes is the same.
+  @Test(arguments: [
+    (#"{"name":"a","tap":{"device":"t0"}}"#, true),
+    (#"{"name":"a","tap":{"device":"t0","queues":16},"mtu":68,"macs":1}"#, true),
+    (#"{"name":"a","tap":{"device":"..t"}}"#, true), (#"{"name":"a","tap":{"device":".."}}"#, false),
+    (#"{"name":"a","tap":{"device":""}}"#, false), (#"{"name":"a","tap":{"device":"t:0"}}"#, false),
+    (#"{"name":"a","tap":{"device":"t%d"}}"#, false),
+    (#"{"name":"a","tap":{"device":"sixteen-letters-"}}"#, false),
+    (#"{"name":"a"}"#, false), (#"{"tap":{"device":"t0"}}"#, false),
+    (#"{"name":"","tap":{"device":"t0"}}"#, false), (#"{"name":".","tap":{"device":"t"}}"#, false),
+    (#"{"name":"..","tap":{"device":"t"}}"#, false), (#"{"name":"...","tap":{"device":"t"}}"#, true),
+    (#"{"name":".a","tap":{"device":"t"}}"#, true), (#"{"name":"..a","tap":{"device":"t"}}"#, true),
+    (#"{"name":"a","tap":null}"#, false), (#"{"name":"a","tap":{"device":"t"},"mtu":null}"#, false),
+    (#"{"name":"a","tap":{"device":"t"},"vhost-user":{"path":"/s"}}"#, false),
+    (#"{"name":"a","vhost-user":{"path":"/s"}}"#, true),
+    (#"{"name":"a","vhost-user":{"path":""}}"#, false),
+    (#"{"name":"a","vhost-user":{"path":"s"}}"#, false),
+    (#"{"name":"a","vhost-user":{"path":"/"}}"#, false),
+    (#"{"name":"a","vhost-user":{"path":"/s/"}}"#, false),
+    (#"{"name":"a","vhost-user":{"path":"/s\u0000"}}"#, false),
+    (#"{"name":"a","vhost-user":{"path":"/s","owner":""}}"#, false),
+    (#"{"name":"a","vhost-user":{"path":"/s","owner":"o","group":"g","permissions":"660"}}"#, true),
+    (#"{"name":"a","vhost-user":{"path":"/s","permissions":"7660"}}"#, false),
+    (#"{"name":"a","vhost-user":{"path":"/s","permissions":"0668"}}"#, false),
+    (#"{"name":"a","vhost-user":{"path":"/s","mode":"client"}}"#, true),
+    (#"{"name":"a","vhost-user":{"path":"/s","mode":"client","group":"g"}}"#, false),
+    (#"{"name":"a","vhost-user":{"path":"/s","mode":"server","group":"g"}}"#, true),
+    (#"{"name":"a","vhost-user":{"path":"/s","memory":"64T","regions":512}}"#, true),
+    (#"{"name":"a","vhost-user":{"path":"/s","memory":"0M"}}"#, false),
+    (#"{"name":"a","vhost-user":{"path":"/s","memory":"1K"}}"#, false),
+    (#"{"name":"a","vhost-user":{"path":"/s","regions":513}}"#, false),
+    (#"{"name":"a","vhost-user":{"path":"/s","queues":0}}"#, false),
+    (#"{"name":"a","vhost-user":{"path":"/s"},"mtu":1500.0}"#, true),
+    (#"{"name":"a","vhost-user":{"path":"/s"},"mtu":67}"#, false),
+    (#"{"name":"a","vhost-user":{"path":"/s"},"macs":16777217}"#, false),
+  ])
+  func theSchemaOfARequestIsTheRule(body: String, isTaken: Bool) async throws {
+    let value = try JSONSerialization.jsonObject(with: Data(body.utf8))
+    let schema = ["$ref": "#/components/schemas/PortRequest"]
+    #expect(try document.faults(of: value, schema, at: "$").isEmpty == isTaken)
+    try await Fixture.run { fixture in
+      let reply = try fixture.ask("POST", "/v1/ports", body)
+      #expect(reply.status == (isTaken ? 201 : 400))
+    }
+  }
+
+  @Test(arguments: [
+    ("{}", false), (#"{"mtu":1500}"#, true), (#"{"mtu":null,"group":null}"#, true),
+    (#"{"owner":""}"#, false), (#"{"mtu":"1500"}"#, false), (#"{"name":"b"}"#, false),
+  ])
+  func theSchemaOfAChangeIsTheRule(body: String, isTaken: Bool) async throws {
+    let value = try JSONSerialization.jsonObject(with: Data(body.utf8))
+    let schema = ["$ref": "#/components/schemas/PortChange"]
+    #expect(try document.faults(of: value, schema, at: "$").isEmpty == isTaken)
+    var request: PortRequest? = PortRequest(name: "a", vhostUser: VhostUserRequest(path: "/s"))
+    do {
+      request = try request?.changed(by: PortChange(json: Array(body.utf8)))
+    } catch {
+      request = nil
+    }
+    #expect((request != nil) == isTaken)
+  }
+
   /// The checker itself must be able to say no.
   @Test func theCheckerFindsFaults() throws {
     let schema = ["$ref": "#/components/schemas/MACEntry"]
-    let good: [String: Any] = ["mac": "52:54:00:12:34:56", "port": "a", "age": 1]
+    let good: [String: Any] = ["mac": "52:54:00:12:34:56", "port": "a", "age": 1, "pinned": true]
     #expect(try document.faults(of: good, schema, at: "$") == [])
-    for (key, bad) in [("mac", "zz"), ("age", "1"), ("age", -1), ("port", ""), ("extra", 1)]
+    for (key, bad) in [("mac", "zz"), ("age", "1"), ("age", -1), ("port", "a b"), ("extra", 1)]
       as [(String, Any)]
     {
       var value = good

@@ -1,5 +1,7 @@
 import ControlAPI
 import Foundation
+import Linux
+import Logging
 import Testing
 
 @testable import Control
@@ -42,9 +44,99 @@ import Testing
     }
   }
 
-  @Test func theSystemsRefusalIs500() async throws {
+  /// A client tries again where the server is to blame, and not where the request or the machine is.
+  @Test(arguments: [
+    (ServiceError.Kind.invalid, 400), (.notFound, 404), (.conflict, 409), (.refused, 422),
+    (.failed, 500), (.exhausted, 503),
+  ])
+  func theStatusSaysWhoIsToBlame(kind: ServiceError.Kind, status: Int) async throws {
     try await Fixture.run { fixture in
-      let reply = try fixture.ask("POST", "/v1/ports", #"{"name":"refused","tap":{"device":"t"}}"#)
+      let body = #"{"name":"\#(kind.rawValue)","tap":{"device":"t"}}"#
+      let reply = try fixture.ask("POST", "/v1/ports", body)
+      #expect(reply.status == status)
+    }
+  }
+
+  private func ports(_ fixture: Fixture, _ query: String) throws -> [String] {
+    try fixture.ask("GET", "/v1/ports?" + query).decoded(as: [ControlAPI.Port].self).map(\.name)
+  }
+
+  private func macs(_ fixture: Fixture, _ query: String) throws -> [String] {
+    try fixture.ask("GET", "/v1/macs?" + query).decoded(as: [MACEntry].self).map(\.port)
+  }
+
+  @Test func listsAreFiltered() async throws {
+    try await Fixture.run { fixture in
+      let taps = try ports(fixture, "kind=tap")
+      #expect(taps == ["uplink"])
+      #expect(try ports(fixture, "state=running&kind=vhost-user") == ["vm1"])
+      #expect(try ports(fixture, "state=broken") == [])
+      #expect(try macs(fixture, "port=vm1") == ["vm1"])
+      #expect(try macs(fixture, "mac=52-54-00-12-34-57") == ["uplink"])
+      for query in [
+        "ports?state=asleep", "ports?colour=red", "macs?mac=x", "stats?x", "ports?kind=tap&kind=tap",
+      ] {
+        #expect(try fixture.ask("GET", "/v1/" + query).status == 400, "\(query)")
+      }
+    }
+  }
+
+  @Test func illHealthIs503() async throws {
+    try await Fixture.run { fixture in
+      #expect(try fixture.ask("GET", "/v1/health").status == 200)
+      let ill = Health(healthy: false, problems: ["worker 0 is stuck"])
+      fixture.service.condition.withLock { $0 = ill }
+      let reply = try fixture.ask("GET", "/v1/health")
+      #expect(reply.status == 503)
+      #expect(try reply.decoded(as: Health.self) == ill)
+    }
+  }
+
+  @Test func theLevelOfTheLogIsChanged() async throws {
+    try await Fixture.run { fixture in
+      let reply = try fixture.ask("PUT", "/v1/log", #"{"level":"warning"}"#)
+      #expect(try reply.decoded(as: LogStatus.self).level == .warning)
+      #expect(try fixture.ask("GET", "/v1/log").decoded(as: LogStatus.self).level == .warning)
+    }
+  }
+
+  @Test func portsAreChanged() async throws {
+    try await Fixture.run { fixture in
+      let reply = try fixture.ask("PATCH", "/v1/ports/vm1", #"{"mtu":9000,"macs":null}"#)
+      let port = try reply.decoded(as: ControlAPI.Port.self)
+      #expect(port.mtu == 9000 && port.macLimit == nil)
+      #expect(try fixture.ask("PATCH", "/v1/ports/nobody", #"{"mtu":9000}"#).status == 404)
+      let typo = try fixture.ask("PATCH", "/v1/ports/vm1", #"{"mtuu":9000}"#)
+      #expect(try typo.error().contains("did you mean 'mtu'?"))
+    }
+  }
+
+  /// Whoever may look can't change anything, by whatever method.
+  @Test func behindTheSocketForReadingNothingChanges() async throws {
+    let fixture = try Fixture()
+    let server = ControlServer(
+      socket: ControlSocket(path: fixture.path), service: fixture.service,
+      logger: .init(label: "test") { _ in SwiftLogNoOpLogHandler() }, readOnly: true)
+    try await server.start()
+    for path in ["/v1/ports", "/v1/ports/vm1", "/v1/macs", "/v1/workers", "/v1/stats", "/v1/health", "/v1/log", "/metrics"] {
+      #expect(try fixture.ask("GET", path).status == 200, "\(path)")
+    }
+    for (method, path) in [
+      ("POST", "/v1/ports"), ("PATCH", "/v1/ports/vm1"), ("DELETE", "/v1/ports/vm1"),
+      ("DELETE", "/v1/macs"), ("PUT", "/v1/macs/52:54:00:12:34:56"),
+      ("DELETE", "/v1/macs/52:54:00:12:34:56"), ("PUT", "/v1/log"), ("POST", "/v1/reload"),
+    ] {
+      let reply = try fixture.ask(method, path, #"{"name":"a","tap":{"device":"t"}}"#)
+      #expect(reply.status == 403, "\(method) \(path)")
+      #expect(try reply.error().contains("for reading alone"))
+    }
+    #expect(fixture.service.ports() == FakeService.everything)
+    await server.stop()
+  }
+
+  @Test func theSystemsFailureIs500() async throws {
+    try await Fixture.run { fixture in
+      let reply = try fixture.ask("POST", "/v1/ports", #"{"name":"broken","tap":{"device":"t"}}"#)
       #expect(reply.status == 500)
       #expect(try reply.error() == "open /dev/net/tun: Operation not permitted")
     }
@@ -62,8 +154,8 @@ import Testing
   }
 
   @Test(arguments: [
-    ("DELETE", "/v1/ports", "GET, POST, HEAD"), ("PUT", "/v1/ports/vm1", "GET, DELETE, HEAD"),
-    ("POST", "/v1/macs", "GET, HEAD"), ("OPTIONS", "/metrics", "GET, HEAD"),
+    ("DELETE", "/v1/ports", "GET, POST, HEAD"), ("PUT", "/v1/ports/vm1", "GET, PATCH, DELETE, HEAD"),
+    ("POST", "/v1/macs", "GET, DELETE, HEAD"), ("GET", "/v1/reload", "POST"), ("OPTIONS", "/metrics", "GET, HEAD"),
   ])
   func wrongMethodsAre405WithAllow(method: String, path: String, allow: String) async throws {
     try await Fixture.run { fixture in
@@ -86,7 +178,7 @@ import Testing
 
   @Test func namesArePercentDecoded() async throws {
     try await Fixture.run { fixture in
-      let good = try fixture.ask("GET", "/v1/ports/v%6D1?x=y")
+      let good = try fixture.ask("GET", "/v1/ports/v%6D1")
       #expect(good.status == 200)
       let bad = try fixture.ask("GET", "/v1/ports/vm%2")
       #expect(bad.status == 400)
@@ -138,6 +230,9 @@ import Testing
       #"{"name":"a","vhost-user":{"path":"/s","mode":"sever"}}"#,
       "the key 'mode' in vhost-user must be 'server' or 'client', not 'sever'"
     ),
+    (#"{"name":"a","tap":{"device":"t",}}"#, "a name in double quotes is missing at byte 32"),
+    (#"{"name":"a","name":"b","tap":{"device":"t"}}"#, "the name 'name' is there twice"),
+    (#"{"name":"a"} x"#, "something follows the value"),
     (#"{"name":"a"}"#, "a port needs vhost-user or tap"),
     (#"{"name":"a b","tap":{"device":"t"}}"#, "name must be 1 to 64 characters"),
     (#"{"name":"a","tap":{"device":"t","queues":17}}"#, "tap.queues must be 1 to 16, not 17"),
@@ -156,8 +251,7 @@ import Testing
     #expect {
       _ = try PortRequest(json: Array("{\"name\": \"a\",\n oops}".utf8))
     } throws: {
-      // Where is in the parser's own words.
-      "\($0)".contains("character 15")
+      "\($0)".contains("at byte 15")
     }
   }
 

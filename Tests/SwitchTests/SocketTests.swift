@@ -63,6 +63,22 @@ extension SwitchTests {
       _ = try bench.guest("vm")
     }
 
+    @Test("Whoever is turned away and tries again at once is turned away ten times a second, no more")
+    func refusalsArePaced() throws {
+      let bench = try Bench()
+      let guest = try bench.attach("vm")
+      let start = ContinuousClock.now
+      // As a domain without `reconnect`'s pause does; each try waits until it is turned away.
+      for _ in 0..<8 {
+        let intruder = try FrontEnd.connect(path: bench.path("vm"))
+        #expect(intruder.isClosed(within: 120_000))
+      }
+      let refused = try #require(try bench.port("vm").faults["second_front_end"])
+      #expect(refused == 8)
+      #expect(ContinuousClock.now - start >= .milliseconds(700))
+      #expect(!guest.frontEnd.isClosed())
+    }
+
     @Test("A front-end's own end of the connection is no channel, whoever connected (HP-14)")
     func ownEnd() throws {
       let bench = try Bench()
@@ -129,7 +145,7 @@ extension SwitchTests {
       let path = bench.path("vm")
       try "precious".write(toFile: path, atomically: true, encoding: .utf8)
       let error = #expect(throws: ServiceError.self) { try bench.addPort("vm") }
-      #expect(error?.kind == .failed && error?.message.contains("no socket") == true)
+      #expect(error?.kind == .conflict && error?.message.contains("no socket") == true)
       #expect(try String(contentsOfFile: path, encoding: .utf8) == "precious")
       try FileManager.default.removeItem(atPath: path)
 

@@ -27,6 +27,25 @@ import Testing
       if port(named: name) == nil { throw ServiceError(.notFound, "there is no port '\(name)'") }
       list.withLock { $0.removeAll { $0.name == name } }
     }
+    let change = Lock<PortChange?>(nil)
+    func changePort(named name: String, _ change: PortChange) throws(ServiceError) -> ControlAPI.Port {
+      self.change.withLock { $0 = change }
+      guard let port = port(named: name) else { throw ServiceError(.notFound, "none") }
+      return port
+    }
+    let asked = Lock<[String]>([])
+    private func note(_ what: String) { asked.withLock { $0.append(what) } }
+    func addMAC(_ mac: String, port: String) throws(ServiceError) -> MACEntry {
+      note("add \(mac) \(port)")
+      return MACEntry(mac: mac, port: port, age: 0, pinned: true)
+    }
+    func removeMAC(_ mac: String) throws(ServiceError) { note("remove \(mac)") }
+    func flushMACs(port: String?) throws(ServiceError) { note("flush \(port ?? "all")") }
+    func health() -> Health { Health(healthy: false, problems: ["worker 0 is stuck"]) }
+    func reload() throws(ServiceError) -> ReloadReport { ReloadReport(added: ["a"], unchanged: 2) }
+    let level = Lock(LogLevel.info)
+    func logStatus() -> LogStatus { LogStatus(level: level.withLock { $0 }) }
+    func setLogLevel(_ new: LogLevel) { level.withLock { $0 = new } }
     func macs() -> [MACEntry] { [] }
     func workers() -> [Worker] { [] }
     func stats() -> Stats { RenderingTests.stats(uptime: 1, frames: 1) }
@@ -63,6 +82,51 @@ import Testing
     #expect(throws: ClientError("no daemon at \(path): is swiveld running?")) {
       try client.get("/v1/ports")
     }
+  }
+
+  /// Each command asks for what it says.
+  @Test func commandsAskForWhatTheySay() async throws {
+    let path = path()
+    let service = OnePort()
+    let server = ControlServer(
+      socket: ControlSocket(path: path), service: service,
+      logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    try await server.start()
+    func run(_ line: String) throws {
+      var command = try Swivel.parseAsRoot(
+        line.split(separator: " ").map(String.init) + ["--socket", path, "--json"])
+      try command.run()
+    }
+    try run("port set vm1 --mtu 9000 --group default")
+    #expect(service.change.withLock { $0 } == PortChange(mtu: .value(9000), group: .standard))
+    try run("macs add 52:54:00:00:00:01 vm1")
+    try run("macs remove 52:54:00:00:00:01")
+    try run("macs flush")
+    try run("macs flush --port vm1")
+    #expect(
+      service.asked.withLock { $0 } == [
+        "add 52:54:00:00:00:01 vm1", "remove 52:54:00:00:00:01", "flush all", "flush vm1",
+      ])
+    try run("log-level debug")
+    #expect(service.level.withLock { $0 } == .debug)
+    try run("reload")
+    try run("ports --state running --kind tap")
+    try run("macs --port vm1")
+    // Ill health is a reply, and the exit status.
+    #expect(throws: ExitCode(1)) { try run("health") }
+    await server.stop()
+  }
+
+  @Test func anOutputThatCanNotBeWrittenIsSaid() async throws {
+    let result = await #expect(
+      processExitsWith: .exitCode(1), observing: [\.standardErrorContent]
+    ) {
+      let full = open("/dev/full", O_WRONLY)
+      dup2(full, 1)
+      Output.write("x")
+    }
+    let said = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    #expect(said.contains("swivel: the output can't be written: No space left on device"))
   }
 
   @Test func aServerThatDoesNotAnswerIsGivenUp() throws {
@@ -102,7 +166,9 @@ import Testing
       "stats --watch --interval 0.5", "top --interval 2 --socket /tmp/x.sock",
       "port add a --vhost-user /s --mode client --queues 2 --mtu 1500",
       "port add a --vhost-user /s --owner u --group g --permissions 0660",
-      "port add a --tap t0 --queues 2",
+      "port add a --tap t0 --queues 2", "port set a --mtu 1500", "port set a --macs default",
+      "macs list", "macs --port a --mac 52:54:00:00:00:01", "ports --kind tap --state broken",
+      "health", "reload", "log-level", "log-level trace",
     ] {
       _ = try Swivel.parseAsRoot(line.split(separator: " ").map(String.init))
     }
@@ -116,6 +182,9 @@ import Testing
     ("port add a --vhost-user relative", "absolute path"),
     ("port add a --vhost-user /s --mode sever", "server or client"),
     ("port add a --tap t --queues 17", "1 to 16"), ("port add a --tap t --mtu many", "mtu"),
+    ("port set a", "say what is to change"), ("port set a --mtu many", "mtu"),
+    ("ports --state asleep", "one of waiting, connected, running, broken"),
+    ("log-level loud", "one of trace, debug"),
     ("port show", "name"), ("stats --watch --interval 0", "0.1 to 3600"),
     ("top --interval nan", "0.1 to 3600"),
   ])

@@ -122,14 +122,30 @@ import Testing
     let entries = [
       MACEntry(mac: "52:54:00:00:00:02", port: "vm2", age: 1234),
       MACEntry(mac: "52:54:00:00:00:01", port: "vm1", age: 0),
+      MACEntry(mac: "52:54:00:00:00:03", port: "vm2", age: 0, pinned: true),
     ]
     #expect(
       MACsCommand.text(entries, .plain) == """
         MAC                PORT      AGE
         52:54:00:00:00:01  vm1       0 s
         52:54:00:00:00:02  vm2   1,234 s
+        52:54:00:00:00:03  vm2     stays
 
         """)
+  }
+
+  @Test func healthAndReload() {
+    let health = Health(
+      healthy: false, problems: ["worker 0 is stuck"], ports: ["running": 2, "waiting": 1])
+    #expect(
+      HealthCommand.text(health)
+        == "not healthy; ports: 1 waiting, 2 running\n  worker 0 is stuck\n")
+    #expect(HealthCommand.text(Health(healthy: true)) == "healthy; ports: none\n")
+    let report = ReloadReport(
+      added: ["a", "b"], removed: ["r"], replaced: ["n"], changed: ["c"], unchanged: 3)
+    #expect(
+      report.description
+        == "added: a, b; removed: r; made anew: n; changed in place: c; 3 unchanged")
   }
 
   @Test func workers() {

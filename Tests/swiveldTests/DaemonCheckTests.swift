@@ -44,4 +44,70 @@ import Testing
     // In client mode the front-end makes the file; nothing here need be there yet.
     #expect(message(configuration(port("/no/such/folder/vm.sock", mode: .client))) == nil)
   }
+
+  @Test func theControlSocketIsCheckedToo() {
+    var settings = configuration()
+    settings.control.path = "/no/such/folder/control.sock"
+    #expect(message(settings)?.contains("the control socket: listen at /no/such") == true)
+    settings.control = ControlSocket(path: "/tmp/swivel-check.sock", group: "no-such-group")
+    #expect(message(settings)?.contains("'no-such-group'") == true)
+    settings = configuration()
+    settings.reader = ControlSocket(path: "/tmp/swivel-check.sock", owner: "no-such-user")
+    #expect(message(settings)?.contains("'no-such-user'") == true)
+  }
+
+  @Test func morePortsThanASwitchHasAreTooMany() {
+    var settings = configuration()
+    settings.ports = (0...1024).map {
+      PortRequest(name: "vm\($0)", vhostUser: VhostUserRequest(path: "/tmp/vm\($0).sock"))
+    }
+    #expect(message(settings) == "there are 1025 ports; a switch has 1024 at most")
+    settings.ports.removeLast()
+    #expect(message(settings) == nil)
+  }
+
+  @Test func anInterfaceThatIsNoTAPIsNamed() {
+    let lo = PortRequest(name: "up", tap: TapRequest(device: "lo"))
+    #expect(message(configuration(lo))?.contains("lo (an interface of that name is there, but it is no TAP)") == true)
+    let absent = PortRequest(name: "up", tap: TapRequest(device: "swivel-none"))
+    #expect(message(configuration(absent)) == nil)
+  }
+
+  @Test func oneSocketByTwoWaysIsNamed() throws {
+    let folder = "/tmp/swivel-ways-\(getpid())"
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    try FileManager.default.createSymbolicLink(atPath: folder + "-link", withDestinationPath: folder)
+    defer {
+      for path in [folder, folder + "-link"] { try? FileManager.default.removeItem(atPath: path) }
+    }
+    var settings = configuration(port(folder + "/vm.sock"))
+    let other = PortRequest(
+      name: "other", vhostUser: VhostUserRequest(path: folder + "-link/vm.sock"))
+    settings.ports.append(other)
+    #expect(message(settings)?.contains("is the socket of port 'vm' by another way") == true)
+    settings.ports.removeLast()
+    #expect(message(settings) == nil)
+    settings.control.path = folder + "/../\((folder as NSString).lastPathComponent)/vm.sock"
+    #expect(message(settings)?.contains("is the socket of the control socket") == true)
+  }
+
+  /// Two CPUs are what a machine for guests has at least; what else the examples ask for, any has.
+  @Test func theExamplesStartOnASmallMachine() throws {
+    let configs = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+      .deletingLastPathComponent().deletingLastPathComponent().appendingPathComponent("configs")
+    let names = try FileManager.default.contentsOfDirectory(atPath: configs.path).filter {
+      $0.hasSuffix(".yaml")
+    }
+    #expect(names.count >= 3)
+    for name in names {
+      let path = configs.appendingPathComponent(name).path
+      var settings = try Configuration.load(path: path, cpu: 1)
+      // Which groups there are is this machine's.
+      for index in settings.ports.indices { settings.ports[index].vhostUser?.group = nil }
+      #expect(message(settings) == nil, "\(name)")
+      for port in settings.ports where port.vhostUser?.mode == .client {
+        #expect(port.vhostUser?.path.hasPrefix("/run/swivel/") == false, "\(name): QEMU makes this one")
+      }
+    }
+  }
 }

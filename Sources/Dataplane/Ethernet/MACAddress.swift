@@ -41,3 +41,8 @@ public struct MACAddress: Hashable, Sendable, CustomStringConvertible {
     }.joined(separator: ":")
   }
 }
+
+extension MACAddress {
+  /// Whether it can be a station's: neither a group's nor 0.
+  public var isStation: Bool { isValidSource }
+}

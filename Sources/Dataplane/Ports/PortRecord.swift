@@ -16,6 +16,10 @@ internal import Linux
   let isUplink: Bool
   /// Bytes of the longest untagged frame the port takes.
   var frameLimit = Burst.maximumLength
+  /// The addresses of a port that may have so many and no more: its state's, until the limit is changed.
+  var roll: AddressRoll?
+  /// The memory of a roll that came later.
+  var ownRoll: Block?
   /// What control has learned on the port (`Dataplane.learn`); a worker's are with its queues' counters.
   var learned = LearningCounts()
   /// What workers have been given of it as a destination.
@@ -27,6 +31,7 @@ internal import Linux
     self.pairs = pairs
     self.isUplink = isUplink
     self.state = state
+    roll = state.roll
     queues = [RunningQueue?](repeating: nil, count: 2 * (pairs + 1))
   }
 
@@ -57,7 +62,7 @@ internal import Linux
         queue: queue.queue, state: state.queue(index), serial: queue.serial, port: UInt16(port),
         pair: UInt16(pair), domain: domain, headerSize: queue.headerSize, offloads: queue.offloads,
         discards: !queue.isEnabled,
-        mustPoll: queue.doorbell == nil, flows: pair < pairs ? flows : nil, roll: state.roll)
+        mustPoll: queue.doorbell == nil, flows: pair < pairs ? flows : nil, roll: roll)
       return (queue.slot, source)
     }
   }

@@ -123,11 +123,11 @@ internal import Synchronization
   let base: UnsafeMutableRawPointer
   let bytes: Int
 
-  init(_ arena: Arena, bytes wanted: Int) throws(SystemError) {
+  init(_ arena: Arena, bytes wanted: Int, zeroed: Bool = false) throws(SystemError) {
     var bytes = 128
     while bytes < wanted { bytes *= 2 }
     self.bytes = bytes
-    unsafe base = unsafe try arena.allocate(bytes: bytes, zeroed: false)
+    unsafe base = unsafe try arena.allocate(bytes: bytes, zeroed: zeroed)
   }
 
   func free(_ arena: Arena) { unsafe arena.deallocate(base, bytes: bytes) }

@@ -290,8 +290,11 @@ struct Doorbell {
 /// Why the data plane refused something: one sentence for a person.
 public struct DataplaneError: Error, Sendable, Equatable, CustomStringConvertible {
   public let description: String
+  /// There are as many of something as there can be.
+  public let isLimit: Bool
 
-  init(_ description: String) {
+  init(_ description: String, isLimit: Bool = false) {
     self.description = description
+    self.isLimit = isLimit
   }
 }
