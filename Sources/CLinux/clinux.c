@@ -139,6 +139,10 @@ int clx_unix_pair(int fds[2]) {
   return result(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds));
 }
 
+int clx_unix_datagram_pair(int fds[2]) {
+  return result(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds));
+}
+
 int clx_unix_is_of_pair(int socket) {
   struct sockaddr_un peer;
   socklen_t length = sizeof peer;

@@ -123,7 +123,7 @@ extension Dataplane {
       var sums = (transmitq: state.departed.transmitq, receiveq: state.departed.receiveq)
       for port in state.ports {
         guard let port else { continue }
-        for pair in 0..<port.pairs {
+        for pair in 0...port.pairs {
           sums.receiveq += port.state.queue(2 * pair).counters.sample
           sums.transmitq += port.state.queue(2 * pair + 1).counters.sample
         }

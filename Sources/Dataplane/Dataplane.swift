@@ -172,14 +172,14 @@ internal import Linux
   /// Removes a port, its queues and what was learned on it.
   public func removePort(_ number: Int) {
     guard let pairs = state.withLock({ port(number, $0)?.pairs }) else { return }
-    _ = stopQueues(Array(0..<(2 * pairs)), of: number)
+    _ = stopQueues(Array(0..<(2 * (pairs + 1))), of: number)
     // Only now can no worker learn on it any more; the number may be given to another port.
     _ = table.flush(port: number, ageless: true)
     state.withLock { state in
       guard let port = port(number, state) else { return }
       state.ports[number] = nil
       state.departed.learning += port.learning
-      for index in 0..<(2 * pairs) {
+      for index in 0..<(2 * (pairs + 1)) {
         let sample = port.state.queue(index).counters.sample
         if index % 2 == 0 {
           state.departed.receiveq += sample

@@ -150,7 +150,7 @@ extension Catalogue {
         "HG-19 long", "frames longer than there are any", "oversize", packed: packed, [],
         with { $0.spareMemory = 1 << 20 }
       ) { site, ring in
-        try [65_551, 65_600, 200_000].map { length in
+        try [65_559, 65_600, 200_000].map { length in
           [ForgedDescriptor(try site.buffer(in: ring.guest, length: 12 + length))]
         }
       },

@@ -77,7 +77,7 @@ extension Catalogue {
       },
       Case(
         "HP-08 watched", "eventfds that thousands watch: who signals one goes over all of them",
-        .refusal("has made interrupting the driver slow")
+        .refusal("made interrupting the driver slow")
       ) { site in
         let guest = try site.guest { $0.features.remove(.eventIdx) }
         site.announce(guest)

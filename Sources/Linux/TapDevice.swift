@@ -78,14 +78,3 @@ public final class TapDevice: Sendable {
     return SystemError("open the TAP device \(name)\(hint)", errno: errno)
   }
 }
-
-extension TapDevice {
-  /// Sends one frame from the host's side of the switch: control's own, such as an announcement. Returns
-  /// whether the device took it.
-  @discardableResult
-  public func send(_ frame: [UInt8]) -> Bool {
-    let bytes = [UInt8](repeating: 0, count: TapDevice.headerSize) + frame
-    // SAFETY: reads the array during the call; the descriptor does not block.
-    return unsafe write(queues[0].raw, bytes, bytes.count) == bytes.count
-  }
-}

@@ -25,10 +25,21 @@ public enum UnixSocket {
   }
 
   public static func pair() throws(SystemError) -> (OwnedFD, OwnedFD) {
+    unsafe try makePair(clx_unix_pair)
+  }
+
+  /// Two ends that give and take a datagram a call.
+  public static func datagramPair() throws(SystemError) -> (OwnedFD, OwnedFD) {
+    unsafe try makePair(clx_unix_datagram_pair)
+  }
+
+  private static func makePair(
+    _ make: (UnsafeMutablePointer<CInt>?) -> CInt
+  ) throws(SystemError) -> (OwnedFD, OwnedFD) {
     var both: (CInt, CInt) = (-1, -1)
     // SAFETY: a tuple of two CInt is laid out as the array of two that the call fills.
     let result = unsafe withUnsafeMutableBytes(of: &both) {
-      unsafe clx_unix_pair($0.baseAddress!.assumingMemoryBound(to: CInt.self))
+      unsafe make($0.baseAddress!.assumingMemoryBound(to: CInt.self))
     }
     try SystemError.check(result, "make a socket pair")
     return (OwnedFD(taking: both.0), OwnedFD(taking: both.1))
@@ -74,6 +85,13 @@ public enum UnixSocket {
     if result == -EAGAIN || result == -EINTR { return 0 }
     try SystemError.check(result, "send")
     return result
+  }
+
+  /// Sends one datagram whole. Throws `.resourceTemporarilyUnavailable` when as many as may be wait for the receiver.
+  public static func send(_ socket: OwnedFD, datagram: [UInt8]) throws(SystemError) {
+    // SAFETY: reads the array during the call only.
+    let result = unsafe clx_send(socket.raw, datagram, datagram.count, nil, 0)
+    try SystemError.check(result, "send")
   }
 
   /// Has nothing more come to a socket that is only written to, and throws away what has, descriptors too: those would

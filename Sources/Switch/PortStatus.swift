@@ -68,10 +68,14 @@ final class PortStatus: Sendable {
 
   /// Keeps an error, and counts it by name where it has one; returns whether it deserves a line in the log.
   ///
-  /// - Parameter logs: whether the line would be this port's own, and so counts for what it may say.
-  func record(_ message: String, as name: String?, logs: Bool = true) -> Bool {
+  /// - Parameters:
+  ///   - logs: whether the line would be this port's own, and so counts for what it may say.
+  ///   - isCondition: something that is so, and may be of another's making, so that it takes the place of no error.
+  func record(
+    _ message: String, as name: String?, logs: Bool = true, isCondition: Bool = false
+  ) -> Bool {
     values.withLock { values in
-      values.lastError = message
+      if !isCondition || values.lastError == nil { values.lastError = message }
       if let name { values.faults[name, default: 0] += 1 }
     }
     return !logs || log.withLock { $0.allows(message) }

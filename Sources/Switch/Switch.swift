@@ -189,14 +189,14 @@ public final class Switch: Sendable {
   /// Whether a line about something that concerns all ports may be logged now.
   func allowsLine(_ message: String) -> Bool { log.withLock { $0.allows(message) } }
 
-  /// Announces a guest's address to the world behind the uplinks: a RARP request, as a host's own after a
-  /// migration (vhost-user: VHOST_USER_SEND_RARP). Guests on this switch need none: its table is enough.
-  func announce(_ mac: [UInt8], from port: Int) {
+  /// Announces a guest's address to everyone else, as if it had done so itself (vhost-user: VHOST_USER_SEND_RARP): a RARP
+  /// request, as a host's own after a migration. Uplinks lead to switches that must learn it, and guests may be bridges.
+  func announce(_ mac: [UInt8], from port: Int) throws {
     dataplane.learn(MACAddress(mac), port: port)
     // RFC 903: hardware Ethernet, protocol IPv4, operation 3, sender and target hardware address `mac`.
     let frame: [UInt8] =
       [UInt8](repeating: 0xFF, count: 6) + mac + [0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3] + mac
       + [0, 0, 0, 0] + mac + [UInt8](repeating: 0, count: 4 + 18)
-    for port in allPorts { port.announce(frame) }
+    try dataplane.announce(frame, from: port)
   }
 }

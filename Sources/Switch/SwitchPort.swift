@@ -21,13 +21,9 @@ protocol SwitchPort: AnyObject, Sendable {
   func snapshot(macs: [Int: Int]) -> Port
   /// Called a few times a second: looks for queues that have broken since.
   func inspect()
-  /// Sends a frame of control's own, without a virtio-net header, to the world behind an uplink: how a guest's address
-  /// is made known there. Ports that lead to guests have nothing to do.
-  func announce(_ frame: [UInt8])
 }
 
 extension SwitchPort {
-  func announce(_ frame: [UInt8]) {}
   func takePlace() throws {}
 }
 

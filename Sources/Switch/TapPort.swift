@@ -95,10 +95,6 @@ final class TapPort: SwitchPort {
     for case let error? in parent.dataplane.startQueues(starts, of: number) { throw error }
   }
 
-  func announce(_ frame: [UInt8]) {
-    device.withLock { _ = $0?.send(frame) }
-  }
-
   func stop() {
     parent.dataplane.removePort(number)
     // The last references are the queues' and this one.

@@ -13,6 +13,10 @@ final class VhostBackend: Backend {
   /// What the guest's IOMMU lets us reach, when it has one.
   var iotlb: IOTLB?
   private(set) var isTranslated = false
+  private var negotiatedFeatures: Features = []
+  /// What NET_SET_MTU said last, and the MTU that it has led to, if it is in force.
+  private var toldMTU: Int?
+  private var appliedMTU: Int?
   /// Mappings of the present table by the file and range they came from, to be kept when a new table names
   /// them again.
   private var mappings: [(region: GuestRegion, mapping: Mapping)] = []
@@ -44,7 +48,13 @@ final class VhostBackend: Backend {
   }
 
   var protocolFeatures: ProtocolFeatures {
-    [.mq, .rarp, .replyAck, .netMTU, .backendReq, .resetDevice, .configureMemSlots, .status]
+    var offered: ProtocolFeatures = [
+      .rarp, .replyAck, .netMTU, .backendReq, .resetDevice, .configureMemSlots, .status,
+    ]
+    // Without it every front-end knows that there is one pair. What GET_QUEUE_NUM answers some take for pairs (QEMU, DPDK) and
+    // some for virtqueues (Cloud Hypervisor, crosvm), for which 1 is too few to start with.
+    if port.pairs > 1 { offered.insert(.mq) }
+    return offered
   }
 
   var queuePairs: Int { port.pairs }
@@ -54,6 +64,12 @@ final class VhostBackend: Backend {
   func negotiated(_ features: Features, _ protocolFeatures: ProtocolFeatures) {
     isTranslated = features.contains(.accessPlatform) && protocolFeatures.contains(.backendReq)
     makeIOTLB()
+    // The device was reset: whatever drives it next is another station.
+    if features.isEmpty, !negotiatedFeatures.isEmpty {
+      parent.dataplane.flush(port: port.number)
+    }
+    negotiatedFeatures = features
+    applyMTU()
     port.status.update { status in
       status.features = features
       status.protocolFeatures = protocolFeatures
@@ -120,12 +136,25 @@ final class VhostBackend: Backend {
   // ---- The rest ----
 
   func setMTU(_ mtu: Int) throws(BackendError) {
-    port.status.update { $0.askedMTU = mtu }
+    toldMTU = mtu
+    applyMTU()
+  }
+
+  /// What the front-end asks for counts while the driver knows of it: with VIRTIO_NET_F_MTU accepted (virtio v1.4, 5.1.4.1).
+  private func applyMTU() {
+    let told = negotiatedFeatures.contains(.netMTU) ? toldMTU : nil
+    if told == appliedMTU { return }
+    appliedMTU = told
+    port.status.update { $0.askedMTU = told }
     port.applyMTU()
   }
 
-  func sendRARP(mac: [UInt8]) {
-    parent.announce(mac, from: port.number)
+  func sendRARP(mac: [UInt8]) throws(BackendError) {
+    do {
+      try parent.announce(mac, from: port.number)
+    } catch {
+      throw BackendError("\(error)")
+    }
   }
 
   func statusChanged(_ status: DeviceStatus) {
@@ -141,8 +170,10 @@ final class VhostBackend: Backend {
     pendingMisses = []
     // With its guest gone nothing behind the port is known any more: better a flood than a black hole.
     parent.dataplane.flush(port: port.number)
+    toldMTU = nil
+    negotiatedFeatures = []
+    applyMTU()
     port.status.update { status in
-      status.askedMTU = nil
       status.features = []
       status.protocolFeatures = []
       status.deviceStatus = []
@@ -150,6 +181,5 @@ final class VhostBackend: Backend {
       status.guestNode = nil
       status.iotlb = nil
     }
-    port.applyMTU()
   }
 }

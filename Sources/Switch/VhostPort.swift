@@ -282,8 +282,8 @@ final class VhostPort: SwitchPort {
   }
 
   /// Keeps an error for `port show`, counts it by name, and logs it, though not the same one over and over.
-  func report(_ message: String, as name: String? = nil) {
-    if status.record(message, as: name) {
+  func report(_ message: String, as name: String? = nil, isCondition: Bool = false) {
+    if status.record(message, as: name, isCondition: isCondition) {
       parent.logger.warning("port '\(request.name)': \(message)")
     }
   }
@@ -296,7 +296,10 @@ final class VhostPort: SwitchPort {
   }
 
   func sample(of queue: Int) -> CounterSample {
-    parent.dataplane.counters(port: number, queue: queue) ?? CounterSample()
+    var sample = parent.dataplane.counters(port: number, queue: queue) ?? CounterSample()
+    // What the front-end has had sent in the guest's name counts as if it had been sent there.
+    if queue == 1 { sample += parent.dataplane.announcements(port: number) }
+    return sample
   }
 
   func fault(of queue: Int) -> QueueFault? { parent.dataplane.fault(port: number, queue: queue) }
@@ -326,8 +329,8 @@ final class VhostPort: SwitchPort {
     }
     if isNew {
       report(
-        "ring \(index): its front-end has made interrupting the driver slow; no worker does it any more",
-        as: SessionFault.slowInterrupts.rawValue)
+        "ring \(index): its front-end, or this machine, has made interrupting the driver slow; a thread of its own does it, later",
+        as: SessionFault.slowInterrupts.rawValue, isCondition: true)
     }
   }
 

@@ -100,7 +100,7 @@ public protocol Backend: AnyObject {
   func setMTU(_ mtu: Int) throws(BackendError)
 
   /// Announces the guest at its new place: a RARP broadcast from this port. `mac` has six bytes.
-  func sendRARP(mac: [UInt8])
+  func sendRARP(mac: [UInt8]) throws(BackendError)
 
   /// The driver's device status changed (only with `.status` negotiated). The rings follow it by themselves.
   func statusChanged(_ status: DeviceStatus)

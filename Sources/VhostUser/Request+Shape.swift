@@ -11,7 +11,8 @@ extension Message {
     switch request {
     case .getFeatures, .setOwner, .resetOwner, .getProtocolFeatures, .getQueueNum, .resetDevice,
       .getMaxMemSlots, .getStatus:
-      lengths = [0]
+      // The specification gives them no payload to be read; some front-ends send eight bytes all the same.
+      lengths = [payload.count]
     case .setFeatures, .setProtocolFeatures, .sendRARP, .netSetMTU, .setStatus:
       lengths = [UInt64.length]
     case .setVringNum, .setVringBase, .getVringBase, .setVringEnable:
@@ -44,7 +45,7 @@ extension Message {
       lengths = [LogDescription.length, UInt64.length]
       descriptorCounts = 0...1
     case .setLogFD, .setBackendReqFD:
-      lengths = [0]
+      lengths = [payload.count]
       descriptorCounts = 1...1
     default:
       // Not served: whatever it brings is dropped, and the request refused.

@@ -68,19 +68,9 @@ struct Ring {
   }
 
   /// What is wrong with a base, or `nil`: a split ring's is one 16-bit index, a packed ring's two halves, index and wrap
-  /// counter of avail in bits 0–15 and of used in bits 16–31 (E79, E80).
+  /// counter of avail in bits 0–15 and of used in bits 16–31 (E79, E80), which may differ: the back-end takes again what was
+  /// taken and not used.
   static func flaw(base: UInt32, packed: Bool) -> String? {
-    let (avail, used) = (base & 0xFFFF, base >> 16)
-    if !packed { return used == 0 ? nil : "\(base) is no index of a split ring" }
-    // Some front-ends know of avail alone, and leave the other half 0. Where both are told and differ, there are
-    // buffers that another back-end has taken and nobody gives back: the ring would wait for them for ever.
-    if used == 0 || used == avail { return nil }
-    return
-      "avail at \(position(avail)) and used at \(position(used)) of a packed ring: "
-      + "what lies between was taken by somebody else, and can't be given back here"
-  }
-
-  private static func position(_ half: UInt32) -> String {
-    "\(half & 0x7FFF) (wrap counter \(half >> 15))"
+    packed || base >> 16 == 0 ? nil : "\(base) is no index of a split ring"
   }
 }

@@ -54,6 +54,11 @@ extension Session {
     if new == protocolFeatures { return .done }
     return try reconfigure(rings.indices) {
       protocolFeatures = new
+      // Nobody will tell of another.
+      if !new.contains(.status), !status.isEmpty {
+        status = []
+        backend.statusChanged([])
+      }
       announceNegotiation()
     }
   }
@@ -64,7 +69,8 @@ extension Session {
     }
   }
 
-  /// For a network device the number of queue pairs, as QEMU and DPDK read it (E96).
+  /// For a network device the number of queue pairs, as QEMU and DPDK read it (E96). Others (Cloud Hypervisor, crosvm) take it
+  /// for virtqueues; a back-end of one pair has best not offer MQ, which all understand.
   func getQueueNum() throws(ProtocolError) -> Outcome {
     try require(.mq, for: .getQueueNum)
     return .reply(UInt64(backend.queuePairs).bytes)
@@ -146,7 +152,11 @@ extension Session {
   /// The first six bytes of the payload are the MAC address (E92).
   func sendRARP(_ payload: [UInt8]) throws(ProtocolError) -> Outcome {
     try require(.rarp, for: .sendRARP)
-    backend.sendRARP(mac: Array(payload.prefix(6)))
+    do throws(BackendError) {
+      try backend.sendRARP(mac: Array(payload.prefix(6)))
+    } catch {
+      throw .refused(.sendRARP, error.message)
+    }
     return .done
   }
 }

@@ -138,7 +138,9 @@ import Testing
       "1:18: workers.cpus must be a list of CPU numbers and ranges, as in [0, 2-5], not a mapping"
     ),
     ("workers: { cpus: }", "workers.cpus must be a list of CPU numbers and ranges"),
-    ("workers: { cpus: [5-2] }", "1:19: a range of CPUs must be as in 2-5, of 0 to 1023, not '5-2'"),
+    (
+      "workers: { cpus: [5-2] }", "1:19: a range of CPUs must be as in 2-5, of 0 to 1023, not '5-2'"
+    ),
     ("workers: { cpus: [1-1024] }", "a range of CPUs must be as in 2-5"),
     ("workers: { cpus: [1-2-3] }", "1:19: a CPU's number must be a whole number"),
     ("workers: { cpus: [0-3, 2] }", "1:24: CPU 2 is in workers.cpus twice"),
@@ -258,7 +260,9 @@ import Testing
 
   /// As when all that was below is commented out.
   @Test func emptySectionsSayNothing() throws {
-    let text = ["control", "workers", "ports", "mac-table", "guest-memory", "security"].map { "\($0):\n  # a: b\n" }
+    let text = ["control", "workers", "ports", "mac-table", "guest-memory", "security"].map {
+      "\($0):\n  # a: b\n"
+    }
     #expect(
       try Configuration.parse(text.joined(), file: "f", cpu: 3)
         == Configuration(workers: .init(cpus: [3])))

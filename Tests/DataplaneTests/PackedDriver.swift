@@ -18,8 +18,8 @@ final class PackedDriver {
   private(set) var passed: Int
 
   /// - Parameter start: where the ring begins, in descriptors; 0 to 2 × size − 1.
-  init(size: Int, start: Int = 0, bytes: Int = 1 << 20) throws {
-    memory = try RingMemory(size: size, bytes: bytes)
+  init(size: Int, start: Int = 0, bytes: Int = 1 << 20, extra: [MappedRegion] = []) throws {
+    memory = try RingMemory(size: size, bytes: bytes, extra: extra)
     self.size = size
     made = start
     passed = start

@@ -128,6 +128,7 @@ import Testing
     for round in 0..<200 {
       let ring = try RingMemory(size: 8, bytes: 1 << 16)
       ring.availIndex = 7
+      ring.usedIndex = 7
       for index in 0...1 {
         try dataplane.startRing(
           index, of: port, ring.setup(base: 7), memory: ring.memory, worker: round % 2)

@@ -156,14 +156,14 @@ import Testing
       "HG-19 frame of 13", .runt, { $0.describe(0, address: $0.address(4096), length: 25) }
     ),
     (
-      "HG-19 frame of 65,551", .oversize,
-      { $0.describe(0, address: $0.address(8192), length: 65_563) }
+      "HG-19 frame of 65,559", .oversize,
+      { $0.describe(0, address: $0.address(8192), length: 65_571) }
     ),
     (
-      "HG-19 frame of 65,551 in two", .oversize,
+      "HG-19 frame of 65,559 in two", .oversize,
       {
         $0.describe(0, address: $0.address(8192), length: 12, flags: 1, next: 1)
-        $0.describe(1, address: $0.address(8192), length: 65_551)
+        $0.describe(1, address: $0.address(8192), length: 65_559)
       }
     ),
     (
@@ -329,6 +329,52 @@ import Testing
     memory.offer(0)
     #expect(bench.gather(&queue) == (1, 200))
     #expect(bench.bytes(0) == frame(length: 200))
+  }
+
+  @Test(
+    "E13: an indirect table lies at any address, also across regions that adjoin for the guest",
+    arguments: [0, 1, 4, 7, 8, 13, 16, 20])
+  func tableAnywhere(_ back: Int) throws {
+    for packed in [false, true] {
+      // One end of the table, of 48 bytes, is in the next region, or all of it in the first, at an odd place.
+      for start in [(1 << 20) - 32 + back, 8192 + back] {
+        let next = try RingMemory()
+        let region = MappedRegion(
+          guestAddress: RingMemory.guestBase + 1 << 20, userAddress: 0x9000_0000,
+          mapping: next.mapping)
+        let driver = try PackedDriver(size: 8, extra: [region])
+        let memory = driver.memory
+        let whole = [UInt8](repeating: 0, count: 12) + frame(length: 100)
+        memory.write(whole, at: 16384)
+        let parts = [(16384, 12), (16396, 50), (16446, 50)]
+        var table: [UInt8] = []
+        for (index, part) in parts.enumerated() {
+          table += bytes(memory.address(part.0), 8) + bytes(UInt64(part.1), 4)
+          // In a packed ring's the last word is the flags, of which WRITE alone counts.
+          table +=
+            packed ? bytes(0, 4) : bytes(index < 2 ? 1 : 0, 2) + bytes(UInt64(index + 1), 2)
+        }
+        let here = min(48, (1 << 20) - start)
+        memory.write(Array(table.prefix(here)), at: start)
+        next.write(Array(table.dropFirst(here)), at: 0)
+        let bench = try Bench()
+        if packed {
+          var queue = try bench.queue(driver)
+          driver.write(address: memory.address(start), length: 48, id: 5, flags: 4)
+          #expect(bench.gather(&queue) == (1, 100), "\(start)")
+        } else {
+          memory.describe(5, address: memory.address(start), length: 48, flags: 4)
+          memory.offer(5)
+          var queue = try bench.queue(memory)
+          #expect(bench.gather(&queue) == (1, 100), "\(start)")
+        }
+        #expect(bench.bytes(0) == frame(length: 100), "\(start), packed \(packed)")
+      }
+    }
+  }
+
+  private func bytes(_ value: UInt64, _ count: Int) -> [UInt8] {
+    (0..<count).map { UInt8(truncatingIfNeeded: value >> (8 * UInt64($0))) }
   }
 
   @Test("E23: indices wrap at 65,536, at every size", arguments: [1, 2, 8, 64, 256])

@@ -52,8 +52,9 @@ struct TapDeviceTests {
       #expect(link(name))
       #expect(SmallFile.read("/sys/class/net/\(name)/mtu") == "1400\n")
       #expect(SmallFile.read("/sys/class/net/\(name)/flags")?.hasPrefix("0x1") == true, "up")
-      #expect(device.send([UInt8](repeating: 0xFF, count: 60)))
     }
+    // A process that is just being made holds copies of this one's descriptors for a moment.
+    for _ in 0..<60_000 where link(name) { usleep(1000) }
     #expect(!link(name))
   }
 

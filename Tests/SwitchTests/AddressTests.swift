@@ -110,19 +110,47 @@ extension SwitchTests {
       bench.expectBalance()
     }
 
-    @Test("SEND_RARP makes the address known (E92)")
-    func rarp() throws {
-      let bench = try Bench()
+    @Test(
+      "SEND_RARP makes the address known, here and to whoever is on another port (E92)",
+      arguments: [1, 2])
+    func rarp(_ workers: Int) throws {
+      let bench = try Bench(workers: workers)
       let guests = try bench.guests(3)
-      try guests[2].frontEnd.sendRARP(.station(42))
-      #expect(bench.place(of: .station(42)) == "g2")
+      for round in 1...3 {
+        try guests[2].frontEnd.sendRARP(.station(42))
+        #expect(bench.place(of: .station(42)) == "g2")
+        // RFC 903, and a guest may be a bridge that has to learn from it.
+        for guest in guests[0...1] {
+          var heard: [[UInt8]] = []
+          #expect(
+            eventually {
+              heard += guest.collect()
+              return !heard.isEmpty
+            })
+          #expect(heard.count == 1)
+          let frame = try #require(heard.first)
+          #expect(frame.count == 60)
+          #expect(Array(frame[0..<6]) == [UInt8](repeating: 0xFF, count: 6))
+          #expect(Array(frame[6..<12]) == Address.station(42).bytes)
+          #expect(Array(frame[12..<22]) == [0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3])
+        }
+        // Who is announced hears nothing of it, and has sent it.
+        #expect(guests[2].collect() == [])
+        #expect(eventually { bench.fabric.port(named: "g2")?.received.frames == UInt64(round) })
+      }
       let frame = TestFrame.make(to: .station(42), from: .station(0), sequence: 1)
       try guests[0].deliver(frame)
       #expect(guests[2].collect() == [frame] && guests[1].collect() == [])
       // No station has a group address.
       try guests[2].frontEnd.sendRARP(.broadcast)
+      #expect(
+        eventually { bench.fabric.port(named: "g2")?.received.drops == ["invalid_source": 1] })
       #expect(bench.fabric.macs().count == 2)
-      bench.expectBalance(.named(guests))
+      #expect(guests[0].collect() == [] && guests[1].collect() == [])
+      bench.expectBalance()
+      // With its port it goes, and what it stood on.
+      try bench.fabric.removePort(named: "g2")
+      bench.expectBalance()
     }
 
     @Test("A guest that invents addresses displaces its own; the others' frames go to nobody else")

@@ -51,7 +51,10 @@ final class LinuxBridge {
 
   /// Returns whether the interface took the frame.
   @discardableResult
-  func send(_ frame: [UInt8], _ port: Int) -> Bool { taps[port].send(frame) }
+  func send(_ frame: [UInt8], _ port: Int) -> Bool {
+    let bytes = [UInt8](repeating: 0, count: TapDevice.headerSize) + frame
+    return write(taps[port].queues[0].raw, bytes, bytes.count) == bytes.count
+  }
 
   /// What has gone out of a port, but for what the namespace itself may have sent (IPv6).
   func receive(_ port: Int) -> [[UInt8]] {

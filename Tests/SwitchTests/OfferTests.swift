@@ -34,7 +34,9 @@ extension SwitchTests {
         #expect(offered.rawValue & anyOf != 0, "\(VirtioFeatures(rawValue: feature).names)")
       }
       #expect(offered.contains(.mq) == (queues > 1))
-      #expect(frontEnd.offeredProtocol.contains(.mq) && frontEnd.maxQueuePairs == queues)
+      // Some take the answer to GET_QUEUE_NUM for virtqueues, and 1 is too few of those.
+      #expect(frontEnd.offeredProtocol.contains(.mq) == (queues > 1))
+      #expect(frontEnd.maxQueuePairs == queues)
     }
 
     @Test("What is not served is not offered (E06, E32, E46, E60, E97, E99, E100)")

@@ -177,6 +177,8 @@ int clx_chmod(const char *path, unsigned mode);
 /// A connected stream socket, non-blocking, with an abstract name that the kernel chose.
 int clx_unix_connect(const char *path);
 int clx_unix_pair(int fds[2]);
+/// Two ends that give and take a datagram a call.
+int clx_unix_datagram_pair(int fds[2]);
 /// 1: a connected Unix socket whose peer has no name, 0: none.
 int clx_unix_is_of_pair(int socket);
 int clx_accept(int listener);

@@ -126,7 +126,7 @@ extension Burst {
 
   /// Whether frame `index` is too long for a port.
   ///
-  /// - Parameter limit: bytes of the longest untagged frame. A VLAN tag is not part of the MTU, and of a frame that
+  /// - Parameter limit: bytes of the longest untagged frame. A VLAN tag, or two, is not part of the MTU, and of a frame that
   ///   is to be cut into segments the segments count (5.1.4.1).
   @inline(always)
   func exceeds(_ limit: UInt32, _ index: Int) -> Bool {
@@ -142,7 +142,25 @@ extension Burst {
       let header = netHeader(index)
       length = min(length, UInt32(header.headersLength &+ header.segmentSize))
     }
-    return length > limit &+ (unsafe headers[index].isTagged ? 4 : 0)
+    if unsafe !headers[index].isTagged { return length > limit }
+    return length > limit &+ 4 && (length > limit &+ 8 || !hasSecondTag(index))
+  }
+
+  /// Whether behind the tag of frame `index` there is another. Of a frame whose headers were not copied it is a look at what its
+  /// sender may be changing: four bytes more or less, of a frame of its own, are nothing to gain.
+  private func hasSecondTag(_ index: Int) -> Bool {
+    let front = unsafe front(of: index)
+    let place = EthernetHeader.size &+ 2
+    var type: UInt16
+    if unsafe front.length >= place &+ 2 {
+      type = unsafe front.base.loadUnaligned(fromByteOffset: place, as: UInt16.self).byteSwapped
+    } else {
+      guard unsafe front.length == place else { return false }
+      var rest = rest(of: index)
+      type = UInt16(rest.byte()) &<< 8
+      type |= UInt16(rest.byte())
+    }
+    return type == 0x8100 || type == 0x88A8
   }
 
   /// Whether frame `index` must be cut into segments for a receiver.

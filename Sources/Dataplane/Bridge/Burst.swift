@@ -18,8 +18,8 @@ internal import CVector
   /// neighbours wait for is a copy of that, whatever it sends. Frames of an MTU of 1500, or up to 2 KiB, are never fewer
   /// than `size`, and only longer ones are counted, which lie out of the way of the short loops.
   static let share = 2048
-  /// Bytes of the longest frame: 64 KiB behind an Ethernet header, as a segmented frame may be.
-  static let maximumLength = 65_550
+  /// Bytes of the longest frame: 64 KiB behind an Ethernet header, as a segmented frame may be, with two VLAN tags.
+  static let maximumLength = 65_558
   /// Pieces one chain may have. IOV_MAX is 1024, and a TAP needs two more for the headers.
   static let maximumPieces = 1000
   /// Descriptors of one chain that are looked at, empty ones and the one of an indirect table included.

@@ -5,8 +5,11 @@ internal import Linux
 @safe final class PortRecord {
   let pairs: Int
   let state: PortState
-  /// Receiveq n at 2n, transmitq n at 2n + 1, as vhost-user numbers them; `nil`: it does not run.
+  /// Receiveq n at 2n, transmitq n at 2n + 1, as vhost-user numbers them; `nil`: it does not run. The last is the one for frames
+  /// of control's own.
   var queues: [RunningQueue?]
+  /// Where control puts those in, once it has.
+  var entrance: OwnedFD?
   /// Whose stations its frames come from and go to: a bridge domain or a VLAN.
   var domain: UInt16 = 0
   /// Behind it there may be a whole network: floods reach it first.
@@ -29,12 +32,12 @@ internal import Linux
     self.isUplink = isUplink
     self.state = state
     roll = state.roll
-    queues = [RunningQueue?](repeating: nil, count: 2 * pairs)
+    queues = [RunningQueue?](repeating: nil, count: 2 * (pairs + 1))
   }
 
   /// What was learned on the port since it was made.
   var learning: LearningCounts {
-    (0..<pairs).reduce(into: learned) { $0 += state.queue(2 * $1 + 1).counters.learning }
+    (0...pairs).reduce(into: learned) { $0 += state.queue(2 * $1 + 1).counters.learning }
   }
 
   /// The table of flows while frames have more than one receiveq to go to, else `nil`.
@@ -52,14 +55,14 @@ internal import Linux
   /// Where this port's frames come from, as worker `worker` polls them, with their slots.
   func sources(port: Int, worker: Int) -> [(slot: Int, source: Plan.Source)] {
     let flows = activeFlows
-    return (0..<pairs).compactMap { pair in
+    return (0...pairs).compactMap { pair in
       let index = 2 * pair + 1
       guard let queue = queues[index], queue.worker == worker else { return nil }
       let source = Plan.Source(
         queue: queue.queue, state: state.queue(index), serial: queue.serial, port: UInt16(port),
         pair: UInt16(pair), domain: domain, headerSize: queue.headerSize, offloads: queue.offloads,
         discards: !queue.isEnabled,
-        mustPoll: queue.doorbell == nil, flows: flows, roll: roll)
+        mustPoll: queue.doorbell == nil, flows: pair < pairs ? flows : nil, roll: roll)
       return (queue.slot, source)
     }
   }

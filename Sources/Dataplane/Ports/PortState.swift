@@ -2,7 +2,8 @@ internal import Linux
 internal import Synchronization
 
 /// A port's own memory, which lives as long as the port, whatever plans and queues come and go: a `QueueState` for each
-/// of its queues, the table of its flows, the roll of its addresses.
+/// of its queues, the table of its flows, the roll of its addresses. Behind its pairs there is one more, of which control uses
+/// the transmitq for frames of its own (`Dataplane.announce`).
 ///
 /// What lasts longer than a queue has its place here: what a guest has used up is not given back to it because its
 /// front-end stops and starts a ring.
@@ -21,7 +22,7 @@ internal import Synchronization
   ///   - pairs: queue pairs.
   ///   - addresses: most of the port; `nil`: as many as there is room for.
   init(_ arena: Arena, pairs: Int, addresses: Int?) throws(SystemError) {
-    let flowsOffset = 2 * pairs * QueueState.byteCount
+    let flowsOffset = 2 * (pairs + 1) * QueueState.byteCount
     let rollOffset = flowsOffset + (pairs > 1 ? FlowTable.byteCount : 0)
     let bytes = rollOffset + (addresses.map { AddressRoll.byteCount(limit: $0) } ?? 0)
     let memory = unsafe try arena.allocate(bytes: bytes)
@@ -30,12 +31,12 @@ internal import Synchronization
     self.pairs = pairs
     flows = pairs > 1 ? unsafe FlowTable(memory + flowsOffset) : nil
     roll = addresses.map { unsafe AddressRoll(memory + rollOffset, limit: $0) }
-    for index in 0..<(2 * pairs) { queue(index).begin() }
+    for index in 0..<(2 * (pairs + 1)) { queue(index).begin() }
   }
 
   /// - Parameter index: receiveq n is 2n, transmitq n is 2n + 1.
   func queue(_ index: Int) -> QueueState {
-    precondition((0..<(2 * pairs)).contains(index))
+    precondition((0..<(2 * (pairs + 1))).contains(index))
     return unsafe QueueState(memory + index * QueueState.byteCount)
   }
 }

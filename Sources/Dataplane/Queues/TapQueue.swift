@@ -66,15 +66,33 @@ public import Linux
       let length = count &- headerSize
       surplus &+= Burst.surplus(UInt32(truncatingIfNeeded: max(1, length)))
       if length < EthernetHeader.held {
-        // Linux pads what it sends to 60 bytes, so nothing shorter is worth a path of its own.
-        counters.drop(.runt)
-        gathered.dropped |= 1 &<< UInt64(index)
+        unsafe take(short: index, burst, data - headerSize, count, &gathered)
         continue
       }
       unsafe burst.addresses[index] = UInt(bitPattern: data)
       unsafe burst.lengths[index] = UInt32(truncatingIfNeeded: length)
     }
     return gathered
+  }
+
+  /// Takes a frame that does not fill what is judged as one in pieces, of which there is one. Nothing on a TAP pads a frame, and
+  /// what is behind this one is an earlier frame's.
+  @inline(never)
+  private func take(
+    short index: Int, _ burst: Burst, _ base: UnsafeMutableRawPointer, _ count: Int,
+    _ gathered: inout Gathered
+  ) {
+    unsafe burst.pieces[index] = Piece(
+      UInt(bitPattern: base), UInt32(truncatingIfNeeded: count))
+    let reason = burst.view(
+      index, first: index, count: 1, length: UInt32(truncatingIfNeeded: count),
+      headerSize: UInt32(truncatingIfNeeded: headerSize))
+    if let reason {
+      state.counters.drop(reason)
+      gathered.dropped |= 1 &<< UInt64(index)
+    } else {
+      gathered.judged |= 1 &<< UInt64(index)
+    }
   }
 
   /// The worker has slept, and looks at once.
@@ -202,5 +220,14 @@ public struct TapSetup: Sendable {
       .tap(queue), at: block, bytes: bytes, resources: [descriptor],
       headerSize: UInt8(headerSize), offloads: .all, isEnabled: true,
       doorbell: place.isTransmitq ? Doorbell(descriptor: descriptor, isEdge: false) : nil)
+  }
+}
+
+extension QueueSetup {
+  /// Frames that come as datagrams of a socket, which gives one a call as a TAP does, and asks for nothing.
+  ///
+  /// - Parameters: as of `TapSetup`.
+  static func datagrams(_ descriptor: OwnedFD, headerSize: Int) -> QueueSetup {
+    .tap(TapSetup(descriptor: descriptor, headerSize: headerSize, offloads: .none))
   }
 }

@@ -14,10 +14,9 @@ internal import Synchronization
 @safe struct Interrupts {
   private static let capacity = 64
   /// Counts of the time-stamp counter that an eventfd may cost with others, on average, and alone: an ordinary one costs half a
-  /// microsecond, one whose reader has to be woken on another processor three.
-  private static let dearMicroseconds = 8
-  /// Cost that convicts at once, instead of on average.
-  private static let monstrousMicroseconds = 100
+  /// microsecond, one whose reader has to be woken on another processor three, and in a virtual machine, which leaves its processor
+  /// to do so, up to ten.
+  private static let dearMicroseconds = 16
 
   /// Eventfds that are to be signalled before the turn ends.
   private let calls: UnsafeMutablePointer<CInt>
@@ -29,7 +28,6 @@ internal import Synchronization
   /// By which `SlowInterrupts` is called.
   private let slow: CInt
   private let dear = TickClock.counts(microseconds: dearMicroseconds)
-  private let monstrous = TickClock.counts(microseconds: monstrousMicroseconds)
 
   init(arena: Arena, notifier: Notifier, state: WorkerState, slow: EventFD) throws {
     let calls = unsafe try arena.allocate(
@@ -89,9 +87,7 @@ internal import Synchronization
     let before = clx_thread_time()
     unsafe clx_notify(notifier, calls + place, 1)
     let cost = Int(clx_thread_time() &- before)
-    let isConvicted = lane.judge(
-      nanoseconds: cost, dear: 1000 &* Interrupts.dearMicroseconds,
-      monstrous: 1000 &* Interrupts.monstrousMicroseconds)
+    let isConvicted = lane.judge(nanoseconds: cost, dear: 1000 &* Interrupts.dearMicroseconds)
     if isConvicted { state.add(.convictions) }
   }
 }
@@ -144,13 +140,16 @@ internal import Synchronization
     state = InterruptLane.trial
   }
 
-  /// A suspect was signalled alone. Returns whether it is convicted by that.
-  func judge(nanoseconds cost: Int, dear: Int, monstrous: Int) -> Bool {
+  /// A suspect was signalled alone. Returns whether it is convicted by that: as soon as its signals took what those of a whole trial
+  /// may take. None counts for more than half of that. So who is monstrous twice is convicted at once, and nobody
+  /// for one signal that was long, which happens to each thread of a virtual machine that has lost its CPU to another.
+  func judge(nanoseconds cost: Int, dear: Int) -> Bool {
     let left = state
     if left == 0 || left == InterruptLane.slow { return false }
-    let sum = Int(spent) &+ min(cost, 1 << 30)
-    spent = UInt32(truncatingIfNeeded: min(sum, 1 << 31))
-    if cost >= monstrous || (left == 1 && sum >= dear &* Int(InterruptLane.trial)) {
+    let limit = dear &* Int(InterruptLane.trial)
+    let sum = Int(spent) &+ min(cost, limit / 2)
+    spent = UInt32(truncatingIfNeeded: sum)
+    if sum >= limit {
       spent = 0
       term = min(
         InterruptLane.longestTerm, max(InterruptLane.firstTerm / 2, term) &* 2)

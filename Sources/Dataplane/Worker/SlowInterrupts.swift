@@ -34,7 +34,7 @@ final class SlowInterrupts: Sendable {
   /// Microseconds between two rounds, which bound what the looking costs.
   private static let pause: UInt32 = 50
   /// Nanoseconds that a cheap signal takes at the most: less than what convicts.
-  private static let cheap = 4000
+  private static let cheap = 8000
 
   init() throws {
     wake = try EventFD()

@@ -76,12 +76,14 @@ extension PackedQueue {
     }
     guard indirect, isFirst, flags & Descriptor.next == 0, length != 0, length % 16 == 0
     else { return .malformedDescriptor }
+    // Words are loaded as aligned words.
     guard let table = unsafe memory.translate(address, length, hint: &pieces.region),
-      // The table's words are loaded as aligned words.
       UInt(bitPattern: table) & 7 == 0
     else {
-      guard let iotlb = memory.iotlb else { return .malformedDescriptor }
-      return judge(iotlb, address, length / 16, writable: writable, &pieces, &budget)
+      guard let table = IndirectTable(memory, address, size: length / 16) else {
+        return .malformedDescriptor
+      }
+      return judge(table, writable: writable, &pieces, &budget)
     }
     for entry in 0..<Int(length / 16) {
       if budget == 0 { return .chainTooLong }
@@ -96,21 +98,15 @@ extension PackedQueue {
     return nil
   }
 
-  /// Judges an indirect table of `size` entries at a device address, which need not lie in one piece here.
+  /// Judges an indirect table that does not lie here as one.
   @inline(never)
   private func judge(
-    _ iotlb: IOTLBView, _ table: UInt64, _ size: UInt32, writable: Bool,
-    _ pieces: inout ChainPieces, _ budget: inout Int
+    _ table: IndirectTable, writable: Bool, _ pieces: inout ChainPieces, _ budget: inout Int
   ) -> DropReason? {
-    if table % 8 != 0 || table.addingReportingOverflow(16 * UInt64(size)).overflow {
-      return .malformedDescriptor
-    }
-    for entry in 0..<UInt64(size) {
+    for index in 0..<table.size {
       if budget == 0 { return .chainTooLong }
       budget &-= 1
-      guard let address = iotlb.word(at: table &+ 16 &* entry),
-        let rest = iotlb.word(at: table &+ 16 &* entry &+ 8)
-      else { return .addressNotTranslated }
+      guard let (address, rest) = table.entry(index) else { return table.fault }
       if (rest & PackedRing.write != 0) != writable { return .malformedDescriptor }
       if let fault = pieces.append(address, PackedRing.length(rest)) { return fault }
     }

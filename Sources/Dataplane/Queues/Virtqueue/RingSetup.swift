@@ -10,10 +10,9 @@ public struct RingSetup: Sendable {
   public var descriptors: UInt64
   public var avail: UInt64
   public var used: UInt64
-  /// Where to begin: a split ring's next avail entry; of a packed ring the next descriptor and its wrap counter in
-  /// bits 0–15. Bits 16–31 repeat them in what `Dataplane.stopQueues` returns, and are ignored here: some front-ends leave them
-  /// 0, and a ring that was stopped has no chain that was taken but not given back. (Of any other base the protocol layer has
-  /// refused to speak.)
+  /// Where to begin: a split ring's next avail entry, unless its used ring says otherwise (`SplitQueue.goOnAtUsed`); of a packed
+  /// ring the next descriptor to be used and its wrap counter in bits 16–31, or, where these are 0, the next to be taken in
+  /// bits 0–15. In what `Dataplane.stopQueues` returns they are the same, as nothing is taken then that was not used.
   public var base: UInt32
   /// VIRTIO_F_RING_PACKED.
   public var packed: Bool

@@ -28,8 +28,9 @@ extension SplitQueue {
       nextAvail: base, seenAvail: base, nextUsed: 0, signalledUsed: 0)
     // A split ring's used index is not part of the base; the ring's memory has it (vhost-user:
     // VHOST_USER_SET_VRING_BASE).
-    nextUsed = ring.usedIndex
-    signalledUsed = nextUsed
+    goOnAtUsed(otherwise: base)
+    // Until the first entry is looked for, the driver may change its mind.
+    seenAvail = nextAvail
   }
 }
 
@@ -42,7 +43,9 @@ extension PackedQueue {
     guard (1...32768).contains(size) else {
       throw DataplaneError("a packed ring of \(size) descriptors: not within 1…32768")
     }
-    let next = PackedPosition(word: UInt16(truncatingIfNeeded: setup.base))
+    // What was taken and not given back is taken again. Some front-ends know of avail alone, and leave the other half 0.
+    let used = setup.base >> 16
+    let next = PackedPosition(word: UInt16(truncatingIfNeeded: used == 0 ? setup.base : used))
     guard next.index < size else {
       throw DataplaneError("a packed ring of \(size) descriptors can't begin at \(next.index)")
     }

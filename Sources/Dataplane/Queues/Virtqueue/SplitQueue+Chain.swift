@@ -68,17 +68,17 @@ extension SplitQueue {
           descriptor.length != 0, descriptor.length % 16 == 0,
           descriptor.length / 16 <= 32768
         else { return .malformedDescriptor }
+        // Words are loaded as aligned words.
         guard
           let start = unsafe memory.translate(
-            descriptor.address, descriptor.length, hint: &pieces.region)
+            descriptor.address, descriptor.length, hint: &pieces.region),
+          UInt(bitPattern: start) & 7 == 0
         else {
-          guard let iotlb = memory.iotlb else { return .malformedDescriptor }
-          return walk(
-            iotlb, descriptor.address, descriptor.length / 16, writable: writable, &pieces,
-            budget: &budget)
+          guard
+            let table = IndirectTable(memory, descriptor.address, size: descriptor.length / 16)
+          else { return .malformedDescriptor }
+          return walk(table, writable: writable, &pieces, budget: &budget)
         }
-        // The table's words are loaded as aligned words.
-        guard UInt(bitPattern: start) & 7 == 0 else { return .malformedDescriptor }
         unsafe table = unsafe start
         tableSize = descriptor.length / 16
         index = 0
@@ -95,16 +95,11 @@ extension SplitQueue {
     }
   }
 
-  /// Collects the pieces of an indirect table of `size` entries at a device address, which need not lie in one
-  /// piece here: `walk`, with a look at the IOTLB for each word.
+  /// Collects the pieces of an indirect table that does not lie here as one: `walk`, with a look-up for each word.
   @inline(never)
   private func walk(
-    _ iotlb: IOTLBView, _ table: UInt64, _ size: UInt32, writable: Bool,
-    _ pieces: inout ChainPieces, budget: inout Int
+    _ table: IndirectTable, writable: Bool, _ pieces: inout ChainPieces, budget: inout Int
   ) -> DropReason? {
-    if table % 8 != 0 || table.addingReportingOverflow(16 * UInt64(size)).overflow {
-      return .malformedDescriptor
-    }
     var index: UInt32 = 0
     var steps = 0
     let wanted = writable ? Descriptor.write : 0
@@ -112,16 +107,15 @@ extension SplitQueue {
       if budget == 0 { return .chainTooLong }
       budget &-= 1
       steps &+= 1
-      if steps > Int(max(size, UInt32(ring.size))) { return .chainTooLong }
-      guard let descriptor = Descriptor(iotlb, table &+ 16 &* UInt64(index)) else {
-        return .addressNotTranslated
-      }
+      if steps > Int(max(table.size, UInt32(ring.size))) { return .chainTooLong }
+      guard let words = table.entry(index) else { return table.fault }
+      let descriptor = Descriptor(address: words.first, rest: words.second)
       if descriptor.flags & Descriptor.indirect != 0 { return .malformedDescriptor }
       if descriptor.flags & Descriptor.write != wanted { return .malformedDescriptor }
       if let fault = pieces.append(descriptor.address, descriptor.length) { return fault }
       if descriptor.flags & Descriptor.next == 0 { return nil }
       index = UInt32(descriptor.next)
-      if index >= size { return .malformedDescriptor }
+      if index >= table.size { return .malformedDescriptor }
     }
   }
 }

@@ -40,6 +40,8 @@ internal import Synchronization
   var signalledUsed: UInt16
   /// Index of the memory region hit last.
   var region = 0
+  /// Entries that may be there beyond `nextAvail`: the ring's size; 0 until the first is seen (`begin`).
+  var bound: UInt16 = 0
 
   /// Takes the next chain and writes its used entry, which stays invisible until `publish`.
   mutating func use(_ head: UInt16, span: UInt16, written: UInt32) {
@@ -75,12 +77,41 @@ internal import Synchronization
       if counters.isBroken { return 0 }
       seenAvail = ring.availIndex
       count = seenAvail &- nextAvail
-      if count > ring.size {
-        breakDown(.availIndexJump)
-        return 0
+      if count > bound {
+        count = begin()
+        if counters.isBroken { return 0 }
       }
     }
     return min(Int(count), limit)
+  }
+
+  /// The first entry has been seen since the ring was started, or `avail.idx` has jumped. Returns the entries there are.
+  ///
+  /// A front-end may have started the ring before the driver was done with it: what the driver has put into its
+  /// memory until its first kick is what counts (vhost-user: "Starting and stopping rings"), as of its index so of ours.
+  @inline(never)
+  private mutating func begin() -> UInt16 {
+    if bound == 0 {
+      bound = ring.size
+      goOnAtUsed(otherwise: nextAvail)
+    }
+    let count = seenAvail &- nextAvail
+    if count <= ring.size { return count }
+    breakDown(.availIndexJump)
+    return 0
+  }
+
+  /// Has the ring go on where its used ring ends. Nothing that was taken here is ever left unused when a ring stops, nor should
+  /// it be by others who are asked for a vring base; so that is where everybody's work on it has ended, whatever a front-end that
+  /// was not there, or has only `avail.idx` to tell, believes.
+  ///
+  /// - Parameter base: what was told; it counts where the used ring says what can't be.
+  mutating func goOnAtUsed(otherwise base: UInt16) {
+    let used = ring.usedIndex
+    seenAvail = ring.availIndex
+    nextAvail = seenAvail &- used <= ring.size ? used : base
+    nextUsed = used
+    signalledUsed = used
   }
 
   @inline(never)

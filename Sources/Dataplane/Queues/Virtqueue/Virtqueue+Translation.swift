@@ -1,6 +1,3 @@
-internal import CLinux
-internal import Synchronization
-
 /// What becomes of chains whose addresses are not in the IOTLB: they stay where they are, the front-end is asked, and
 /// the ring goes on when the table has changed.
 ///
@@ -59,26 +56,5 @@ extension Virtqueue {
       unsafe lookAhead(
         enough: 1, writable: !isTransmitq, output: output, capacity: capacity)
     }
-  }
-}
-
-extension IOTLBView {
-  /// A word of an indirect table at a device address that is a multiple of 8, loaded once.
-  func word(at address: UInt64) -> UInt64? {
-    guard let place = unsafe reach(address, 8, .read), unsafe place.length == 8,
-      unsafe UInt(bitPattern: place.base) & 7 == 0
-    else { return nil }
-    return unsafe place.base.assumingMemoryBound(to: Atomic<UInt64>.self).pointee.load(
-      ordering: .relaxed)
-  }
-}
-
-extension Descriptor {
-  /// Loads a descriptor of an indirect table at a device address; `nil` when that is not translated.
-  init?(_ iotlb: IOTLBView, _ address: UInt64) {
-    guard let first = iotlb.word(at: address), let second = iotlb.word(at: address &+ 8) else {
-      return nil
-    }
-    self.init(address: first, rest: second)
   }
 }
