@@ -72,7 +72,8 @@ struct ConfigurationReader {
     _ = required(section, "socket")
     let reader = socket(section, standard: "")
     if plainPath(reader.path) == plainPath(first.path) {
-      note(section["socket"]?.mark, "control.read-only.socket must be another one than control.socket")
+      note(
+        section["socket"]?.mark, "control.read-only.socket must be another one than control.socket")
     }
     return reader
   }
@@ -126,7 +127,8 @@ struct ConfigurationReader {
     default:
       note(
         node.mark,
-        "workers.cpus must be a list of CPU numbers and ranges, as in [0, 2-5], not \(described(node))")
+        "workers.cpus must be a list of CPU numbers and ranges, as in [0, 2-5], not \(described(node))"
+      )
       return []
     }
     if list.isEmpty { note(node.mark, "workers.cpus must name one CPU at least") }

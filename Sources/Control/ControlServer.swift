@@ -62,7 +62,8 @@ public final class ControlServer: Sendable {
       }
       running = Running(listener: listener, stop: stop, thread: thread)
     }
-    logger.info("the control socket is \(socket.path)\(router.readOnly ? ", for reading alone" : "")")
+    logger.info(
+      "the control socket is \(socket.path)\(router.readOnly ? ", for reading alone" : "")")
   }
 
   /// Ends all connections after the request each is serving, and removes the socket file.

@@ -78,7 +78,9 @@ private struct JSONParser {
     case UInt8(ascii: "\""): return .string(try string())
     case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"): return try number()
     default:
-      for (word, value) in [("true", JSONValue.bool(true)), ("false", .bool(false)), ("null", .null)]
+      for (word, value) in [
+        ("true", JSONValue.bool(true)), ("false", .bool(false)), ("null", .null),
+      ]
       where bytes[next...].starts(with: word.utf8) {
         next += word.utf8.count
         return value
@@ -168,7 +170,8 @@ private struct JSONParser {
   private mutating func hexadecimal() throws(JSONFault) -> UInt32 {
     var value: UInt32 = 0
     for _ in 0..<4 {
-      guard next < bytes.count, let digit = Character(Unicode.Scalar(bytes[next])).hexDigitValue else {
+      guard next < bytes.count, let digit = Character(Unicode.Scalar(bytes[next])).hexDigitValue
+      else {
         throw fault("four hexadecimal digits are missing")
       }
       value = value << 4 | UInt32(digit)
@@ -200,7 +203,9 @@ private struct JSONParser {
     }
     let text = String(decoding: bytes[start..<next], as: UTF8.self)
     if let int = Int(text) { return .int(int) }
-    guard let double = Double(text), double.isFinite else { throw fault("this number is too large") }
+    guard let double = Double(text), double.isFinite else {
+      throw fault("this number is too large")
+    }
     // 1500.0 is a whole number in JSON's eyes, and in its schemas'.
     if let int = Int(exactly: double) { return .int(int) }
     return .number(double)

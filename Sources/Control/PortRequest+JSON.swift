@@ -126,7 +126,8 @@ extension PortChange {
       memory: try top.setting("memory", string), regions: try top.setting("regions", integer))
     if isEmpty {
       throw ServiceError(
-        .invalid, "nothing is to change; expected some of \(PortChange.keys.joined(separator: ", "))")
+        .invalid,
+        "nothing is to change; expected some of \(PortChange.keys.joined(separator: ", "))")
     }
   }
 }

@@ -191,7 +191,8 @@ private struct Filter {
 
   init(_ request: HTTPRequest, names: [String]) throws(ServiceError) {
     if let alien = request.query.keys.sorted().first(where: { !names.contains($0) }) {
-      let known = names.isEmpty ? "none is taken here" : "expected \(names.joined(separator: " or "))"
+      let known =
+        names.isEmpty ? "none is taken here" : "expected \(names.joined(separator: " or "))"
       throw ServiceError(.invalid, "unknown parameter \(quoted(alien)) in the query; \(known)")
     }
     query = request.query

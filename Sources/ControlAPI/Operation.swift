@@ -40,7 +40,8 @@ public struct ReloadReport: Codable, Sendable, Equatable {
   /// One line for a person.
   public var description: String {
     let parts = [
-      ("added", added), ("removed", removed), ("made anew", replaced), ("changed in place", changed),
+      ("added", added), ("removed", removed), ("made anew", replaced),
+      ("changed in place", changed),
     ].filter { !$0.1.isEmpty }.map { "\($0.0): \($0.1.joined(separator: ", "))" }
     return (parts + ["\(unchanged) unchanged"]).joined(separator: "; ")
   }

@@ -105,9 +105,11 @@ public func socketPathFault(_ path: String) -> String? {
 public func addressBytes(_ text: String) -> [UInt8]? {
   let parts = text.split(omittingEmptySubsequences: false) { $0 == ":" || $0 == "-" }
   let bytes = parts.compactMap { part -> UInt8? in
-    let isHexadecimal = part.utf8.count == 2 && part.utf8.allSatisfy {
-      (0x30...0x39).contains($0) || (0x41...0x46).contains($0) || (0x61...0x66).contains($0)
-    }
+    let isHexadecimal =
+      part.utf8.count == 2
+      && part.utf8.allSatisfy {
+        (0x30...0x39).contains($0) || (0x41...0x46).contains($0) || (0x61...0x66).contains($0)
+      }
     return isHexadecimal ? UInt8(part, radix: 16) : nil
   }
   return parts.count == 6 && bytes.count == 6 ? bytes : nil

@@ -23,7 +23,9 @@ public final class LineStream: Sendable {
   /// - Parameters:
   ///   - descriptor: stays open, and as it is for others who have it.
   ///   - notice: the line that tells of so many that were dropped, without its end.
-  public init(to descriptor: CInt, notice: @escaping @Sendable (UInt64) -> String) throws(SystemError) {
+  public init(to descriptor: CInt, notice: @escaping @Sendable (UInt64) -> String)
+    throws(SystemError)
+  {
     self.notice = notice
     var status = stat()
     // SAFETY: fills the local.

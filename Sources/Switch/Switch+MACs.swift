@@ -38,7 +38,8 @@ extension Switch {
   private func station(_ text: String) throws(ServiceError) -> MACAddress {
     guard let bytes = addressBytes(text) else {
       throw ServiceError(
-        .invalid, "an address must be six bytes in hexadecimal, as in 52:54:00:12:34:56, not \(quoted(text))")
+        .invalid,
+        "an address must be six bytes in hexadecimal, as in 52:54:00:12:34:56, not \(quoted(text))")
     }
     let address = MACAddress(bytes)
     guard address.isStation else {

@@ -141,7 +141,8 @@ extension ServiceError.Kind {
       case .tooManyOpenFiles, .tooManyOpenFilesInSystem, .noMemory, .noSpace,
         .resourceTemporarilyUnavailable:
         .exhausted
-      case .noSuchFileOrDirectory, .permissionDenied, .notPermitted, .notDirectory, .invalidArgument,
+      case .noSuchFileOrDirectory, .permissionDenied, .notPermitted, .notDirectory,
+        .invalidArgument,
         .fileNameTooLong, .noSuchAddressOrDevice, .operationNotSupportedByDevice,
         .readOnlyFileSystem, .notSupported:
         .refused

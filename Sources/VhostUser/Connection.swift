@@ -170,7 +170,8 @@ final class Connection {
       let left = deadline.map { max(.zero, $0 - now) }
       if let due = nextRefusal, due <= now { nextRefusal = nil }
       let isListening = listener != nil && nextRefusal == nil
-      let pause = [deadline, watched?.until, listener == nil ? nil : nextRefusal].compactMap(\.self).min().map { max(.zero, $0 - now) }
+      let pause = [deadline, watched?.until, listener == nil ? nil : nextRefusal].compactMap(\.self)
+        .min().map { max(.zero, $0 - now) }
       var entries = [(socket.raw, interest), (stop.descriptor.raw, Poller.Interest.read)]
       if let watched { entries.append((watched.event.descriptor.raw, .read)) }
       if isListening, let listener { entries.append((listener.raw, .read)) }

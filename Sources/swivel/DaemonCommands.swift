@@ -62,7 +62,8 @@ struct LogLevelCommand: ParsableCommand {
       Output.write(String(decoding: reply, as: UTF8.self))
     } else {
       let log = try ControlClient.decode(LogStatus.self, from: reply)
-      let dropped = log.droppedLines == 0 ? "" : "; \(Figures.grouped(log.droppedLines)) lines were not written"
+      let dropped =
+        log.droppedLines == 0 ? "" : "; \(Figures.grouped(log.droppedLines)) lines were not written"
       Output.write("\(log.level.rawValue)\(dropped)\n")
     }
   }

@@ -100,7 +100,9 @@ enum Output {
     var sent = 0
     while sent < bytes.count {
       // SAFETY: writes from the array during the call.
-      let count = unsafe bytes[sent...].withUnsafeBytes { unsafe Foundation.write(1, $0.baseAddress, $0.count) }
+      let count = unsafe bytes[sent...].withUnsafeBytes {
+        unsafe Foundation.write(1, $0.baseAddress, $0.count)
+      }
       if count >= 0 {
         sent += count
       } else if errno == EAGAIN {

@@ -14,7 +14,8 @@ struct PortSetCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Largest payload, 68 to 65535.", valueName: "bytes"))
   var mtu: SettingArgument<Int>?
   @Option(
-    help: ArgumentHelp("Most addresses learned on it; what was learned is forgotten.", valueName: "n"))
+    help: ArgumentHelp(
+      "Most addresses learned on it; what was learned is forgotten.", valueName: "n"))
   var macs: SettingArgument<Int>?
   @Option(help: ArgumentHelp("User of the socket, by name or number.", valueName: "user"))
   var owner: SettingArgument<String>?

@@ -108,7 +108,8 @@ extension Confinement {
   /// Why the configuration file, which is there, can't be read any more, if that is the limits' doing.
   func loss(of file: String) -> String? {
     let real = Directory.resolved(file) ?? file
-    guard PathAccess().isGranted(at: file), Confinement.isLost(Directory.of(real), tied.folders) else { return nil }
+    guard PathAccess().isGranted(at: file), Confinement.isLost(Directory.of(real), tied.folders)
+    else { return nil }
     return
       "it is in a directory that was made anew, or replaced, since the daemon started, and the daemon's limits (Landlock) "
       + "are tied to the old one: restart it"
@@ -132,7 +133,10 @@ extension Confinement {
     switch PathAccess.write.answer(at: path) {
     case .granted: return nil
     case .denied:
-      return ("the daemon's user \(status.user) may not write to \(path), and so not connect; \(remedy)", true)
+      return (
+        "the daemon's user \(status.user) may not write to \(path), and so not connect; \(remedy)",
+        true
+      )
     case .absent:
       // Whoever starts both as himself has nothing to fear.
       if !isOther { return nil }

@@ -107,7 +107,9 @@ extension Confinement {
       ($0.value, nil)
     }
     let listening = settings.ports.compactMap(\.listening)
-    if settings.controlSockets.contains(where: { $0.owner != nil }) || listening.contains(where: { $0.owner != nil }) {
+    if settings.controlSockets.contains(where: { $0.owner != nil })
+      || listening.contains(where: { $0.owner != nil })
+    {
       needs.append((.chown, "sockets are to have other owners"))
       // A file of another user's that nobody but he could remove.
       if let place = places.first(where: Directory.isSticky) {

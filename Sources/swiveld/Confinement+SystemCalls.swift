@@ -28,7 +28,8 @@ extension Confinement {
     "fstat", "newfstatat", "stat", "lstat", "statx", "fstatfs", "getdents64", "getcwd",
     "access", "faccessat", "faccessat2", "readlink", "readlinkat",
     // A socket's file: made, given its mode and owner, put in another's place, removed.
-    "mkdir", "mkdirat", "rename", "renameat", "renameat2", "unlink", "unlinkat", "chmod", "fchmod", "fchmodat", "fchmodat2",
+    "mkdir", "mkdirat", "rename", "renameat", "renameat2", "unlink", "unlinkat", "chmod", "fchmod",
+    "fchmodat", "fchmodat2",
     "lchown", "fchownat",
   ]
 

@@ -80,7 +80,8 @@ struct Confinement {
       landlock: prepared == nil ? nil : abi,
       directories: prepared.map { _ in places.compactMap(Directory.resolved).sorted() })
     isOther = becameOther
-    let folders = file.map { Set([Directory.of($0), Directory.of(Directory.resolved($0) ?? $0)]) } ?? []
+    let folders =
+      file.map { Set([Directory.of($0), Directory.of(Directory.resolved($0) ?? $0)]) } ?? []
     func identities(_ paths: some Sequence<String>) -> [String: String] {
       prepared == nil ? [:] : paths.reduce(into: [:]) { $0[$1] = Directory.identity($1) }
     }

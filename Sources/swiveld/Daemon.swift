@@ -92,7 +92,8 @@ final class Daemon: Sendable {
     }
     if settings.ports.count > Switch.maximumPorts {
       throw ServiceError(
-        .refused, "there are \(settings.ports.count) ports; a switch has \(Switch.maximumPorts) at most")
+        .refused,
+        "there are \(settings.ports.count) ports; a switch has \(Switch.maximumPorts) at most")
     }
     try checkPlaces(settings)
     for port in settings.ports { try Switch.check(port) }
@@ -138,7 +139,8 @@ final class Daemon: Sendable {
   func reload() throws(ServiceError) -> ReloadReport {
     guard let file else {
       logger.warning("reload: there is no configuration file")
-      throw ServiceError(.conflict, "there is no configuration file: the daemon was started without --config")
+      throw ServiceError(
+        .conflict, "there is no configuration file: the daemon was started without --config")
     }
     // One at a time, whoever asks.
     let result = settings.withLock { settings in
@@ -178,7 +180,8 @@ final class Daemon: Sendable {
     if Set(next.workers.cpus) != Set(now.workers.cpus) || next.workers.poll != now.workers.poll {
       fixed.append("workers")
     }
-    let isSame = next.controlSockets.map { $0.spelledOut() } == now.controlSockets.map { $0.spelledOut() }
+    let isSame =
+      next.controlSockets.map { $0.spelledOut() } == now.controlSockets.map { $0.spelledOut() }
     if !isSame { fixed.append("control") }
     if next.macTable != now.macTable { fixed.append("mac-table") }
     if next.guestMemory != now.guestMemory { fixed.append("guest-memory") }

@@ -13,7 +13,8 @@ final class DaemonLog: Sendable {
     threshold = Lock(level)
     stream = try LineStream(to: descriptor) { count in
       DaemonLog.line(
-        .warning, "[swiveld] \(count) lines before this one were not written: whoever reads the log did not")
+        .warning,
+        "[swiveld] \(count) lines before this one were not written: whoever reads the log did not")
     }
   }
 

@@ -151,7 +151,9 @@ import Testing
       "vhost-user.offloads must be a string, not nothing"
     ),
     ("workers: { cpus: }", "workers.cpus must be a list of CPU numbers and ranges"),
-    ("workers: { cpus: [5-2] }", "1:19: a range of CPUs must be as in 2-5, of 0 to 1023, not '5-2'"),
+    (
+      "workers: { cpus: [5-2] }", "1:19: a range of CPUs must be as in 2-5, of 0 to 1023, not '5-2'"
+    ),
     ("workers: { cpus: [1-1024] }", "a range of CPUs must be as in 2-5"),
     ("workers: { cpus: [1-2-3] }", "1:19: a CPU's number must be a whole number"),
     ("workers: { cpus: [0-3, 2] }", "1:24: CPU 2 is in workers.cpus twice"),
@@ -271,7 +273,9 @@ import Testing
 
   /// As when all that was below is commented out.
   @Test func emptySectionsSayNothing() throws {
-    let text = ["control", "workers", "ports", "mac-table", "guest-memory", "security"].map { "\($0):\n  # a: b\n" }
+    let text = ["control", "workers", "ports", "mac-table", "guest-memory", "security"].map {
+      "\($0):\n  # a: b\n"
+    }
     #expect(
       try Configuration.parse(text.joined(), file: "f", cpu: 3)
         == Configuration(workers: .init(cpus: [3])))

@@ -195,7 +195,8 @@ import Testing
         else { exit(3) }
         var reply = [UInt8](repeating: 0, count: 4096)
         let count = read(socket.raw, &reply, reply.count)
-        guard count > 0, String(decoding: reply.prefix(count), as: UTF8.self).hasPrefix("HTTP/1.1 200 ")
+        guard count > 0,
+          String(decoding: reply.prefix(count), as: UTF8.self).hasPrefix("HTTP/1.1 200 ")
         else { exit(4) }
       }
       withExtendedLifetime(hoard) {}

@@ -58,8 +58,12 @@ struct Document: @unchecked Sendable {
       guard let string = value as? String else { return ["\(place) is no string"] }
       // Of OpenAPI, in Unicode's characters.
       let length = string.unicodeScalars.count
-      if let least = schema["minLength"] as? Int, length < least { faults.append("\(place) is too short") }
-      if let most = schema["maxLength"] as? Int, length > most { faults.append("\(place) is too long") }
+      if let least = schema["minLength"] as? Int, length < least {
+        faults.append("\(place) is too short")
+      }
+      if let most = schema["maxLength"] as? Int, length > most {
+        faults.append("\(place) is too long")
+      }
       if let values = schema["enum"] as? [String], !values.contains(string) {
         faults.append("\(place) is none of \(values)")
       }
@@ -90,12 +94,18 @@ struct Document: @unchecked Sendable {
     of value: Any, _ schema: [String: Any], _ place: String
   ) throws -> [String] {
     func fitting(_ key: String) throws -> Int? {
-      try (schema[key] as? [Any])?.count { part in try self.faults(of: value, part, at: place).isEmpty }
+      try (schema[key] as? [Any])?.count { part in
+        try self.faults(of: value, part, at: place).isEmpty
+      }
     }
     var faults: [String] = []
-    if let count = try fitting("oneOf"), count != 1 { faults.append("\(place) fits \(count) of oneOf") }
+    if let count = try fitting("oneOf"), count != 1 {
+      faults.append("\(place) fits \(count) of oneOf")
+    }
     if let count = try fitting("anyOf"), count == 0 { faults.append("\(place) fits none of anyOf") }
-    for part in schema["allOf"] as? [Any] ?? [] { faults += try self.faults(of: value, part, at: place) }
+    for part in schema["allOf"] as? [Any] ?? [] {
+      faults += try self.faults(of: value, part, at: place)
+    }
     if let other = schema["not"], try self.faults(of: value, other, at: place).isEmpty {
       faults.append("\(place) fits what it must not")
     }
@@ -110,7 +120,9 @@ struct Document: @unchecked Sendable {
       "\(place).\($0) is missing"
     }
     for (key, property) in schema["properties"] as? [String: Any] ?? [:] {
-      if let value = object[key] { faults += try self.faults(of: value, property, at: "\(place).\(key)") }
+      if let value = object[key] {
+        faults += try self.faults(of: value, property, at: "\(place).\(key)")
+      }
     }
     return faults
   }

@@ -54,7 +54,8 @@ final class FakeService: SwitchService {
     return port
   }
 
-  func changePort(named name: String, _ change: PortChange) throws(ServiceError) -> ControlAPI.Port {
+  func changePort(named name: String, _ change: PortChange) throws(ServiceError) -> ControlAPI.Port
+  {
     pass()
     let changed = list.withLock { list -> ControlAPI.Port? in
       guard let place = list.firstIndex(where: { $0.name == name }) else { return nil }

@@ -74,7 +74,8 @@ import Testing
       #expect(try macs(fixture, "port=vm1") == ["vm1"])
       #expect(try macs(fixture, "mac=52-54-00-12-34-57") == ["uplink"])
       for query in [
-        "ports?state=asleep", "ports?colour=red", "macs?mac=x", "stats?x", "ports?kind=tap&kind=tap",
+        "ports?state=asleep", "ports?colour=red", "macs?mac=x", "stats?x",
+        "ports?kind=tap&kind=tap",
       ] {
         #expect(try fixture.ask("GET", "/v1/" + query).status == 400, "\(query)")
       }
@@ -118,7 +119,10 @@ import Testing
       socket: ControlSocket(path: fixture.path), service: fixture.service,
       logger: .init(label: "test") { _ in SwiftLogNoOpLogHandler() }, readOnly: true)
     try await server.start()
-    for path in ["/v1/ports", "/v1/ports/vm1", "/v1/macs", "/v1/workers", "/v1/stats", "/v1/health", "/v1/log", "/metrics"] {
+    for path in [
+      "/v1/ports", "/v1/ports/vm1", "/v1/macs", "/v1/workers", "/v1/stats", "/v1/health", "/v1/log",
+      "/metrics",
+    ] {
       #expect(try fixture.ask("GET", path).status == 200, "\(path)")
     }
     for (method, path) in [
@@ -154,8 +158,10 @@ import Testing
   }
 
   @Test(arguments: [
-    ("DELETE", "/v1/ports", "GET, POST, HEAD"), ("PUT", "/v1/ports/vm1", "GET, PATCH, DELETE, HEAD"),
-    ("POST", "/v1/macs", "GET, DELETE, HEAD"), ("GET", "/v1/reload", "POST"), ("OPTIONS", "/metrics", "GET, HEAD"),
+    ("DELETE", "/v1/ports", "GET, POST, HEAD"),
+    ("PUT", "/v1/ports/vm1", "GET, PATCH, DELETE, HEAD"),
+    ("POST", "/v1/macs", "GET, DELETE, HEAD"), ("GET", "/v1/reload", "POST"),
+    ("OPTIONS", "/metrics", "GET, HEAD"),
   ])
   func wrongMethodsAre405WithAllow(method: String, path: String, allow: String) async throws {
     try await Fixture.run { fixture in

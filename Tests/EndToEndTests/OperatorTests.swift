@@ -19,7 +19,8 @@ extension EndToEnd {
     }
 
     private func daemon(_ ports: [String], more: String = "") throws -> Daemon {
-      try Daemon(ports: ports, scratch: scratch, control: scratch.file("run/control.sock"), more: more)
+      try Daemon(
+        ports: ports, scratch: scratch, control: scratch.file("run/control.sock"), more: more)
     }
 
     /// Has the daemon reload, and returns what its log says of it.
@@ -105,7 +106,9 @@ extension EndToEnd {
       #expect(chown(folder, user, user) == 0)
     }
 
-    @Test("a configuration behind links that move is read again, and one in a replaced directory says why not")
+    @Test(
+      "a configuration behind links that move is read again, and one in a replaced directory says why not"
+    )
     func configurationDirectories() throws {
       // As Kubernetes mounts a ConfigMap: the file is a link into "..data", itself a link that moves.
       let map = scratch.file("map")
@@ -152,7 +155,8 @@ extension EndToEnd {
       let theirs = scratch.file("qemu.sock")
       let later = try daemon.post(
         #"{"name":"later","vhost-user":{"path":"\#(theirs)","mode":"client"}}"#)
-      #expect(later.contains("must be allowed to write to it, for it has no dac-override"), "\(later)")
+      #expect(
+        later.contains("must be allowed to write to it, for it has no dac-override"), "\(later)")
       #expect(later.contains("security.capabilities (as in [dac-override])"), "\(later)")
       _ = try Command.run(
         "python3", "-c", "import socket; socket.socket(socket.AF_UNIX).bind('\(theirs)')")
@@ -162,7 +166,8 @@ extension EndToEnd {
       rename(theirs, theirs + "2")
       let denied = try daemon.post(
         #"{"name":"denied","vhost-user":{"path":"\#(theirs)2","mode":"client"}}"#)
-      #expect(denied.contains("error") && denied.contains("may not write to \(theirs)2"), "\(denied)")
+      #expect(
+        denied.contains("error") && denied.contains("may not write to \(theirs)2"), "\(denied)")
       #expect(try daemon.ports().map(\.name) == ["vm1", "later"])
       try daemon.stop()
     }
@@ -184,12 +189,16 @@ extension EndToEnd {
         """
       try text.write(toFile: scratch.file("swivel.yaml"), atomically: true, encoding: .utf8)
       let command = try Command(
-        "sh", ["-c", "exec \"$1\" --config \"$2\" 2>\"$3\"", "sh", Place.program("swiveld"),
-          scratch.file("swivel.yaml"), fifo],
+        "sh",
+        [
+          "-c", "exec \"$1\" --config \"$2\" 2>\"$3\"", "sh", Place.program("swiveld"),
+          scratch.file("swivel.yaml"), fifo,
+        ],
         log: scratch.file("log"))
       func ask(_ method: String, _ path: String) throws -> String {
         try Command.run(
-          "curl", "--silent", "--max-time", "20", "--unix-socket", scratch.file("run/control.sock"), "-X",
+          "curl", "--silent", "--max-time", "20", "--unix-socket", scratch.file("run/control.sock"),
+          "-X",
           method, "http://swivel\(path)")
       }
       try wait(upTo: 30, for: "swiveld to answer") { (try? ask("GET", "/v1/ports")) != nil }
@@ -214,17 +223,20 @@ extension EndToEnd {
         """
       try text.write(toFile: scratch.file("swivel.yaml"), atomically: true, encoding: .utf8)
       let daemon = try Command(
-        Place.program("swiveld"), ["--config", scratch.file("swivel.yaml")], log: scratch.file("log"))
+        Place.program("swiveld"), ["--config", scratch.file("swivel.yaml")],
+        log: scratch.file("log"))
       try wait(upTo: 30, for: "swiveld; its log:\n\(daemon.tail)") {
         daemon.output.contains("serves 1 ports")
       }
       func swivel(_ line: String, at socket: String) throws -> String {
         try Command.run(
-          "sh", "-c", "\(Place.program("swivel")) \(line) --socket \(socket) 2>&1 || echo status $?")
+          "sh", "-c", "\(Place.program("swivel")) \(line) --socket \(socket) 2>&1 || echo status $?"
+        )
       }
       #expect(try swivel("port set vm1 --mtu 1400", at: control) == "vm1 is changed\n")
       #expect(
-        try swivel("macs add 52:54:00:00:00:09 vm1", at: control) == "52:54:00:00:00:09 leads to vm1\n")
+        try swivel("macs add 52:54:00:00:00:09 vm1", at: control)
+          == "52:54:00:00:00:09 leads to vm1\n")
       #expect(try swivel("macs --port vm1", at: control).contains("52:54:00:00:00:09  vm1   stays"))
       #expect(try swivel("log-level debug", at: control) == "debug\n")
       #expect(try swivel("health", at: control) == "healthy; ports: 1 waiting\n")

@@ -27,7 +27,9 @@ import Testing
     return (ends[0], ends[1])
   }
 
-  @Test("Nobody waits for a reader; what was lost is counted, and said once there is room", arguments: [false, true])
+  @Test(
+    "Nobody waits for a reader; what was lost is counted, and said once there is room",
+    arguments: [false, true])
   func nobodyWaits(isSocket: Bool) throws {
     let ends = isSocket ? socketPair() : pipe()
     let stream = try LineStream(to: ends.writing) { "LOST \($0)" }

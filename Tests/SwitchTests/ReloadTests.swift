@@ -192,7 +192,8 @@ extension SwitchTests {
       try Data().write(to: URL(fileURLWithPath: inner))
       #expect(throws: ServiceError.self) {
         try reload(
-          bench, [port("vm", bench, at: inner + "/vm.sock", { $0.queues = 2 }), port("other", bench)])
+          bench,
+          [port("vm", bench, at: inner + "/vm.sock", { $0.queues = 2 }), port("other", bench)])
       }
       try expectTraffic(guest, other)
     }
@@ -212,7 +213,9 @@ extension SwitchTests {
       #expect(!guest.frontEnd.isClosed())
     }
 
-    @Test("An uplink's MTU changes, and its interface stays", .enabled(if: geteuid() == 0, "needs root"))
+    @Test(
+      "An uplink's MTU changes, and its interface stays", .enabled(if: geteuid() == 0, "needs root")
+    )
     func uplink() throws {
       let bench = try Bench()
       let device = "swvrl\(getpid() % 100_000)"
@@ -234,7 +237,9 @@ extension SwitchTests {
       #expect(try bench.port("up").macLimit == 7)
     }
 
-    @Test("Another number of queues of an uplink: what fails leaves the old one there", .enabled(if: geteuid() == 0, "needs root"))
+    @Test(
+      "Another number of queues of an uplink: what fails leaves the old one there",
+      .enabled(if: geteuid() == 0, "needs root"))
     func uplinkQueues() throws {
       let bench = try Bench()
       let device = "swvrq\(getpid() % 100_000)"
@@ -295,14 +300,18 @@ extension SwitchTests {
       #expect(bench.place(of: address) == "g1")
       try bench.fabric.flushMACs(port: "g1")
       #expect(bench.place(of: address) == nil)
-      for wrong in ["", "52:54:00:00:00", "01:00:5e:00:00:01", "00:00:00:00:00:00", "52:54:00:00:00:0g"] {
+      for wrong in [
+        "", "52:54:00:00:00", "01:00:5e:00:00:01", "00:00:00:00:00:00", "52:54:00:00:00:0g",
+      ] {
         #expect(throws: ServiceError.self) { try bench.fabric.addMAC(wrong, port: "g0") }
       }
       #expect(throws: ServiceError.self) { try bench.fabric.removeMAC(address.description) }
       #expect(throws: ServiceError.self) { try bench.fabric.flushMACs(port: "nobody") }
     }
 
-    @Test("A switch whose workers turn or sleep is healthy; a port that waits is no illness", arguments: [false, true])
+    @Test(
+      "A switch whose workers turn or sleep is healthy; a port that waits is no illness",
+      arguments: [false, true])
     func health(busy: Bool) throws {
       let bench = try Bench(busy: busy)
       let guest = try bench.attach("vm")

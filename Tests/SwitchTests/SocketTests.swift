@@ -63,7 +63,8 @@ extension SwitchTests {
       _ = try bench.guest("vm")
     }
 
-    @Test("Whoever is turned away and tries again at once is turned away ten times a second, no more")
+    @Test(
+      "Whoever is turned away and tries again at once is turned away ten times a second, no more")
     func refusalsArePaced() throws {
       let bench = try Bench()
       let guest = try bench.attach("vm")

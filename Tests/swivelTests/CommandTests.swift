@@ -28,7 +28,9 @@ import Testing
       list.withLock { $0.removeAll { $0.name == name } }
     }
     let change = Lock<PortChange?>(nil)
-    func changePort(named name: String, _ change: PortChange) throws(ServiceError) -> ControlAPI.Port {
+    func changePort(named name: String, _ change: PortChange) throws(ServiceError)
+      -> ControlAPI.Port
+    {
       self.change.withLock { $0 = change }
       guard let port = port(named: name) else { throw ServiceError(.notFound, "none") }
       return port

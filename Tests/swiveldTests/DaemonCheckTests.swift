@@ -68,7 +68,9 @@ import Testing
 
   @Test func anInterfaceThatIsNoTAPIsNamed() {
     let lo = PortRequest(name: "up", tap: TapRequest(device: "lo"))
-    #expect(message(configuration(lo))?.contains("lo (an interface of that name is there, but it is no TAP)") == true)
+    #expect(
+      message(configuration(lo))?.contains(
+        "lo (an interface of that name is there, but it is no TAP)") == true)
     let absent = PortRequest(name: "up", tap: TapRequest(device: "swivel-none"))
     #expect(message(configuration(absent)) == nil)
   }
@@ -76,7 +78,8 @@ import Testing
   @Test func oneSocketByTwoWaysIsNamed() throws {
     let folder = "/tmp/swivel-ways-\(getpid())"
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-    try FileManager.default.createSymbolicLink(atPath: folder + "-link", withDestinationPath: folder)
+    try FileManager.default.createSymbolicLink(
+      atPath: folder + "-link", withDestinationPath: folder)
     defer {
       for path in [folder, folder + "-link"] { try? FileManager.default.removeItem(atPath: path) }
     }
@@ -106,7 +109,8 @@ import Testing
       for index in settings.ports.indices { settings.ports[index].vhostUser?.group = nil }
       #expect(message(settings) == nil, "\(name)")
       for port in settings.ports where port.vhostUser?.mode == .client {
-        #expect(port.vhostUser?.path.hasPrefix("/run/swivel/") == false, "\(name): QEMU makes this one")
+        #expect(
+          port.vhostUser?.path.hasPrefix("/run/swivel/") == false, "\(name): QEMU makes this one")
       }
     }
   }
