@@ -20,7 +20,7 @@ struct ConfigurationReader {
       return configuration
     }
     if let control = section(top, "control", ConfigurationReader.controlKeys) {
-      configuration.control = socket(control, standard: defaultControlSocket)
+      configuration.control = listener(control, standard: defaultControlSocket)
       configuration.reader = reader(control, beside: configuration.control)
     }
     if let workers = section(top, "workers", ["cpus", "poll"]) {
@@ -70,7 +70,7 @@ struct ConfigurationReader {
       let section = mapping(node, "control.read-only", keys: ConfigurationReader.socketKeys)
     else { return nil }
     _ = required(section, "socket")
-    let reader = socket(section, standard: "")
+    let reader = listener(section, standard: "")
     if plainPath(reader.path) == plainPath(first.path) {
       note(
         section["socket"]?.mark, "control.read-only.socket must be another one than control.socket")
@@ -78,7 +78,7 @@ struct ConfigurationReader {
     return reader
   }
 
-  private mutating func socket(_ section: YAMLMapping, standard: String) -> ControlSocket {
+  private mutating func listener(_ section: YAMLMapping, standard: String) -> ControlSocket {
     var socket = ControlSocket(path: standard)
     if let path = string(section, "socket") {
       socket.path = path
