@@ -139,6 +139,8 @@ extension Catalogue {
         for length in [1, 8, 4000] {
           try site.end(
             offences { message in
+              // Where none is due, none is looked at.
+              if message.payload.isEmpty { return nil }
               var message = message
               message.payload += [UInt8](repeating: 0xFF, count: length)
               return message

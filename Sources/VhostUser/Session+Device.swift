@@ -53,12 +53,10 @@ extension Session {
     }
     if new == protocolFeatures { return .done }
     return try reconfigure(rings.indices) {
+      let (tells, told) = (new.contains(.status), protocolFeatures.contains(.status))
       protocolFeatures = new
-      // Nobody will tell of another.
-      if !new.contains(.status), !status.isEmpty {
-        status = []
-        backend.statusChanged([])
-      }
+      // Without STATUS nobody tells how it changes, and what it was is nothing to go by.
+      if tells != told, !status.isEmpty { backend.statusChanged(tells ? status : []) }
       announceNegotiation()
     }
   }

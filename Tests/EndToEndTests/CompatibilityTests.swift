@@ -48,6 +48,8 @@ extension EndToEnd {
       defer { guest.end() }
       try guest.awaitBoot()
       try peer.awaitBoot()
+      // The guest of the row before had the same addresses, and on another port another card.
+      try peer.run("ip neigh flush dev eth0; ip -6 neigh flush dev eth0")
       let features = try daemon.port(frontEnd.port).vhostUser?.features ?? []
       row.features = features
       for (feature, expected) in frontEnd.expectations.sorted(by: { $0.key < $1.key }) {

@@ -40,6 +40,12 @@ internal import Synchronization
 
   func stop() { unsafe word(0, 1).pointee.store(1, ordering: .releasing) }
 
+  /// Microseconds that signalling an eventfd may take on this machine (`SlowInterrupts.measure`); 0: nobody has measured.
+  var dear: UInt64 {
+    get { unsafe word(0, 2).pointee.load(ordering: .relaxed) }
+    nonmutating set { unsafe word(0, 2).pointee.store(newValue, ordering: .relaxed) }
+  }
+
   // ---- Line 1: written by the worker ----
 
   /// Releases everything this turn did; control acquires it.
