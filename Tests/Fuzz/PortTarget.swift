@@ -44,7 +44,8 @@ enum PortTarget {
         .init(cpus: [0], pinned: false, macEntries: 16, hugepages: false), plane, logger: logger)
       // One that connects makes no socket, and is not started.
       let socket = VhostUserRequest(path: "/nonexistent", mode: .client, queues: 2)
-      port = try VhostPort(PortRequest(name: "fuzz", vhostUser: socket), socket, in: network, aside: false)
+      port = try VhostPort(
+        PortRequest(name: "fuzz", vhostUser: socket), socket, in: network, aside: false)
       guard let files = StrangersFiles.shared else { fatalError("no descriptors") }
       memory = files.memory
       stop = try EventFD()
