@@ -93,8 +93,8 @@ extension Dataplane {
   /// is no such port.
   public func learning(port number: Int) -> (limit: Int?, counts: LearningCounts) {
     state.withLock { state in
-      let port = port(number, state)
-      return (port?.roll?.limit, port?.learning ?? LearningCounts())
+      guard let port = port(number, state) else { return (nil, LearningCounts()) }
+      return (port.addressLimit, port.learning)
     }
   }
 

@@ -220,7 +220,7 @@ internal import Linux
   public func setAddressLimit(_ addresses: Int?, port number: Int) throws {
     let limit = addresses.flatMap { $0 < table.capacity ? $0 : nil }
     let failure = change(number) { port, state, made -> (any Error)? in
-      guard let port, port.roll?.limit != limit else { return nil }
+      guard let port, port.addressLimit != limit else { return nil }
       do {
         let block = try limit.map {
           try Block(arena, bytes: AddressRoll.byteCount(limit: $0), zeroed: true)

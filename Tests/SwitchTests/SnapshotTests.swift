@@ -120,13 +120,13 @@ extension SwitchTests {
       let bench = try Bench()
       var options = GuestPort.Options()
       options.features = [.protocolFeatures]
-      options.protocolFeatures = [.mq, .replyAck]
+      options.protocolFeatures = [.rarp, .replyAck]
       let guest = try bench.attach("vm", options)
       let details = try #require(try bench.port("vm").vhostUser)
       #expect(details.features == ["VHOST_USER_F_PROTOCOL_FEATURES"])
       #expect(
         Set(details.protocolFeatures)
-          == ["VHOST_USER_PROTOCOL_F_MQ", "VHOST_USER_PROTOCOL_F_REPLY_ACK"])
+          == ["VHOST_USER_PROTOCOL_F_RARP", "VHOST_USER_PROTOCOL_F_REPLY_ACK"])
       try guest.stop()
       #expect(try bench.port("vm").queues.allSatisfy { $0.state == .stopped })
     }
@@ -134,7 +134,9 @@ extension SwitchTests {
     @Test("A configured MTU is shown, and the front-end's while there is one")
     func mtu() throws {
       let bench = try Bench()
-      let guest = try bench.attach("vm", mtu: 9000)
+      var options = GuestPort.Options()
+      options.features.insert(.mtu)
+      let guest = try bench.attach("vm", options, mtu: 9000)
       #expect(try bench.port("vm").mtu == 9000)
       try guest.frontEnd.setMTU(1500)
       #expect(try bench.port("vm").mtu == 1500)

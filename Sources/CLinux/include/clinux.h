@@ -118,7 +118,8 @@ CLINUX_INLINE int64_t clx_thread_time(void) {
 }
 
 /// How often the calling thread has given its CPU up because it had to wait for something.
-int64_t clx_thread_waits(void);
+int64_t clx_thread_waits(void)
+    __attribute__((swift_attr("@_noLocks"), swift_attr("@_noAllocation")));
 
 /// Lets another thread have the CPU, if one wants it.
 CLINUX_INLINE void clx_yield(void) { sched_yield(); }

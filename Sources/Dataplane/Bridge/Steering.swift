@@ -171,7 +171,7 @@ extension Worker {
   ) -> UInt16 {
     let (sent, delivered) = (entry.sent, entry.delivered)
     if sent != delivered, sent >= 0, delivered >= 0 {
-      return unsafe pickOfTwo(flow, entry, output, share)
+      return unsafe Worker.pickOfTwo(flow, entry, output, share, moment)
     }
     let pair = max(sent, delivered)
     // SAFETY: only pairs of this port were recorded, and each has its place.
@@ -181,11 +181,12 @@ extension Worker {
     return UInt16(truncatingIfNeeded: share.place(of: flow))
   }
 
-  /// The place of the sink for a flow that is sent on another pair than it was delivered on last.
+  /// The place of the sink for a flow that is sent on another pair than it was delivered on last. Static, as a worker is too
+  /// large to be copied for a call.
   @inline(never)
-  private func pickOfTwo(
+  private static func pickOfTwo(
     _ flow: FlowHash, _ entry: FlowTable.Entry, _ output: UnsafePointer<Output>,
-    _ share: Output.Share
+    _ share: Output.Share, _ moment: FlowTable.Time
   ) -> UInt16 {
     let wanted = unsafe output.place(of: entry.sent)
     let present = unsafe output.place(of: entry.delivered)

@@ -130,7 +130,8 @@ public enum QueueFault: UInt64, CaseIterable, Sendable {
   public var explanation: String {
     switch self {
     case .memoryVanished: "the front-end took memory away that it had shared"
-    case .memoryStalls: "the front-end gave much of its memory back while workers needed it, and they had to wait"
+    case .memoryStalls:
+      "the front-end gave much of its memory back while workers needed it, and they had to wait"
     case .invalidationsMissing:
       "the front-end does not tell which addresses the guest's IOMMU takes back, so that the guest's memory would be read "
         + "and written where it keeps other things now: the card must be behind a root port, with ats=on"

@@ -38,6 +38,9 @@ internal import Linux
     queues = [RunningQueue?](repeating: nil, count: 2 * (pairs + 1))
   }
 
+  /// Most addresses of the port, if there is a limit.
+  var addressLimit: Int? { roll.map { $0.limit } }
+
   /// What was learned on the port since it was made.
   var learning: LearningCounts {
     (0...pairs).reduce(into: learned) { $0 += state.queue(2 * $1 + 1).counters.learning }

@@ -91,7 +91,7 @@ extension Worker {
     noteWaits()
     if waits == before { return }
     state.add(.stalls)
-    state.add(.stalled, late / TickClock.counts(microseconds: 1))
+    state.add(.stalled, late / microsecond)
   }
 
   /// From here on a wait of this thread is none that it wanted.

@@ -59,6 +59,7 @@ internal import Synchronization
   /// Queues whose other sides may have to be told of what this turn has published.
   /// Counts of the time-stamp counter by which a tick may be late; and how often this thread had waited before it.
   let stall = TickClock.counts(microseconds: Worker.stallMicroseconds)
+  let microsecond = max(1, TickClock.counts(microseconds: 1))
   var waits: Int64 = 0
   let unannounced: UnsafeMutablePointer<Queue>
   var unannouncedCount = 0

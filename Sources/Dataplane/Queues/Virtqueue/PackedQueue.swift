@@ -30,6 +30,8 @@ internal import Synchronization
   let start: UInt16
 
   // The worker's.
+  /// A buffer has been available (`isUnfilled`). Here, where there is room: what has more than 128 bytes is copied by a call.
+  var wasFilled = false
   /// The next descriptor to take.
   var next: PackedPosition
   /// The descriptor that `publish` marks as used, and its second word; -1: there is none.
@@ -41,9 +43,6 @@ internal import Synchronization
   var unsignalled = 0
   /// Index of the memory region hit last.
   var region = 0
-  /// A buffer has been available (`isUnfilled`).
-  var wasFilled = false
-
   // A packed ring is stood for by an empty split one.
   @inline(always)
   var isSuspended: Bool { false }
