@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <linux/if_tun.h>
 #include <linux/membarrier.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <poll.h>
 #include <sched.h>
@@ -316,6 +318,24 @@ int clx_affinity_set(const int *cpus, int count) {
   return result(sched_setaffinity(0, sizeof set, &set));
 }
 
+int clx_thread_id(void) { return (int)syscall(SYS_gettid); }
+
+int clx_thread_cpu(int thread) {
+  char path[64], text[1024];
+  snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  ssize_t count = read(fd, text, sizeof text - 1);
+  int error = -errno;
+  close(fd);
+  if (count < 0) return error;
+  text[count] = 0;
+  // proc(5): the 2nd field, in parentheses, may contain anything; "processor" is the 39th.
+  const char *field = strrchr(text, ')');
+  for (int number = 2; field != NULL && number < 39; number++) field = strchr(field + 1, ' ');
+  return field == NULL ? -EINVAL : atoi(field);
+}
+
 int clx_cpu_count(void) { return result((int)sysconf(_SC_NPROCESSORS_CONF)); }
 
 // ---- TAP --------------------------------------------------------------------------------------------
@@ -395,6 +415,134 @@ int clx_link_exists(const char *name) {
   int error = result(ioctl(fd, SIOCGIFINDEX, &request));
   close(fd);
   return error == 0 ? 1 : error == -ENODEV ? 0 : error;
+}
+
+int clx_tap_identity(int fd, char *name, uint8_t *address) {
+  struct ifreq request;
+  memset(&request, 0, sizeof request);
+  if (ioctl(fd, TUNGETIFF, &request) < 0) return -errno;
+  memcpy(name, request.ifr_name, IFNAMSIZ);
+  // The descriptor's own device is meant, whatever name stands in the request.
+  if (ioctl(fd, SIOCGIFHWADDR, &request) < 0) return -errno;
+  memcpy(address, request.ifr_hwaddr.sa_data, 6);
+  return 0;
+}
+
+int clx_tap_is_up(int fd) {
+  // Since Linux 5.2 a TAP's descriptor takes frames only while its device is up, and poll(2) says so.
+  struct pollfd entry = {.fd = fd, .events = POLLOUT};
+  if (poll(&entry, 1, 0) < 0) return -errno;
+  return (entry.revents & POLLOUT) != 0 && (entry.revents & POLLERR) == 0;
+}
+
+static const struct rtattr *find_attribute(const struct rtattr *first, int length, int type) {
+  for (const struct rtattr *entry = first; RTA_OK(entry, length); entry = RTA_NEXT(entry, length))
+    if ((entry->rta_type & NLA_TYPE_MASK) == type) return entry;
+  return NULL;
+}
+
+static uint32_t attribute_word(const struct rtattr *attribute) {
+  uint32_t word = 0;
+  size_t length = RTA_PAYLOAD(attribute);
+  memcpy(&word, RTA_DATA(attribute), length < sizeof word ? length : sizeof word);
+  return word;
+}
+
+// linux/if_link.h: numbers that older copies of it lack.
+enum { tun_num_queues = 8, tun_num_disabled_queues = 9, skip_statistics = 1 << 3 };
+
+static void read_link(const struct nlmsghdr *message, struct clx_link *link) {
+  const struct ifinfomsg *info = NLMSG_DATA(message);
+  const struct rtattr *first = IFLA_RTA(info);
+  int length = (int)IFLA_PAYLOAD(message);
+  memset(link, 0, sizeof *link);
+  link->flags = info->ifi_flags;
+  link->queues = -1;
+  const struct rtattr *found = find_attribute(first, length, IFLA_MTU);
+  if (found) link->mtu = (int)attribute_word(found);
+  found = find_attribute(first, length, IFLA_ADDRESS);
+  if (found && RTA_PAYLOAD(found) == sizeof link->address)
+    memcpy(link->address, RTA_DATA(found), sizeof link->address);
+  const struct rtattr *about = find_attribute(first, length, IFLA_LINKINFO);
+  if (!about) return;
+  const struct rtattr *inner = RTA_DATA(about);
+  int innerLength = (int)RTA_PAYLOAD(about);
+  const struct rtattr *kind = find_attribute(inner, innerLength, IFLA_INFO_KIND);
+  const struct rtattr *data = find_attribute(inner, innerLength, IFLA_INFO_DATA);
+  if (!kind || !data || RTA_PAYLOAD(kind) < 3 || memcmp(RTA_DATA(kind), "tun", 3) != 0) return;
+  const struct rtattr *on = find_attribute(RTA_DATA(data), (int)RTA_PAYLOAD(data), tun_num_queues);
+  const struct rtattr *off =
+      find_attribute(RTA_DATA(data), (int)RTA_PAYLOAD(data), tun_num_disabled_queues);
+  if (on) link->queues = (int)attribute_word(on) + (off ? (int)attribute_word(off) : 0);
+}
+
+int clx_link_query(const char *name, struct clx_link *link) {
+  struct {
+    struct nlmsghdr header;
+    struct ifinfomsg info;
+    char attributes[64];
+  } request;
+  memset(&request, 0, sizeof request);
+  size_t length = strlen(name) + 1;
+  if (length > IFNAMSIZ) return -ENAMETOOLONG;
+  request.header.nlmsg_type = RTM_GETLINK;
+  request.header.nlmsg_flags = NLM_F_REQUEST;
+  request.header.nlmsg_seq = 1;
+  struct rtattr *attribute = (struct rtattr *)request.attributes;
+  attribute->rta_type = IFLA_IFNAME;
+  attribute->rta_len = (unsigned short)RTA_LENGTH(length);
+  memcpy(RTA_DATA(attribute), name, length);
+  size_t used = RTA_ALIGN(attribute->rta_len);
+  attribute = (struct rtattr *)(request.attributes + used);
+  attribute->rta_type = IFLA_EXT_MASK;
+  attribute->rta_len = RTA_LENGTH(sizeof(uint32_t));
+  uint32_t mask = skip_statistics;
+  memcpy(RTA_DATA(attribute), &mask, sizeof mask);
+  used += RTA_ALIGN(attribute->rta_len);
+  request.header.nlmsg_len = (uint32_t)(NLMSG_LENGTH(sizeof request.info) + used);
+
+  int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+  if (fd < 0) return -errno;
+  union {
+    struct nlmsghdr header;
+    char bytes[16384];
+  } reply;
+  // The kernel has answered when send(2) returns.
+  ssize_t count = send(fd, &request, request.header.nlmsg_len, 0);
+  if (count >= 0) count = recv(fd, &reply, sizeof reply, MSG_DONTWAIT | MSG_TRUNC);
+  int error = count < 0 ? -errno : 0;
+  close(fd);
+  if (error != 0) return error;
+  if (count > (ssize_t)sizeof reply || !NLMSG_OK(&reply.header, (unsigned)count)) return -EMSGSIZE;
+  if (reply.header.nlmsg_type == NLMSG_ERROR) {
+    const struct nlmsgerr *failure = NLMSG_DATA(&reply.header);
+    return failure->error == -ENODEV ? 0 : failure->error < 0 ? failure->error : -EPROTO;
+  }
+  if (reply.header.nlmsg_type != RTM_NEWLINK) return -EPROTO;
+  read_link(&reply.header, link);
+  return 1;
+}
+
+int clx_link_watch(void) {
+  int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+  if (fd < 0) return -errno;
+  struct sockaddr_nl address;
+  memset(&address, 0, sizeof address);
+  address.nl_family = AF_NETLINK;
+  address.nl_groups = RTMGRP_LINK;
+  if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+    int error = -errno;
+    close(fd);
+    return error;
+  }
+  return fd;
+}
+
+void clx_link_drain(int fd) {
+  char bytes[256];
+  // ENOBUFS: there were more than fit. The next call goes on behind them.
+  while (recv(fd, bytes, sizeof bytes, MSG_DONTWAIT) >= 0 || errno == ENOBUFS || errno == EINTR) {
+  }
 }
 
 int64_t clx_thread_waits(void) {

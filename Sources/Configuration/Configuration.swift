@@ -23,6 +23,15 @@ public struct Configuration: Sendable, Equatable {
     public var age = 300
     /// Most addresses of a vhost-user port that says nothing else.
     public var perPort = 1024
+    public var loops = Loops.name
+  }
+
+  /// What is done about two ports between which addresses move to and fro.
+  public enum Loops: String, Sendable, CaseIterable {
+    /// They are named, in the log and where they are shown.
+    case name
+    /// Of two uplinks one is cut off for a minute besides.
+    case cut
   }
 
   /// What a vhost-user port that says nothing else lets its front-end share.

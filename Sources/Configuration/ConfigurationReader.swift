@@ -27,7 +27,7 @@ struct ConfigurationReader {
       if let cpus = workers["cpus"] { configuration.workers.cpus = self.cpus(cpus) }
       configuration.workers.poll = choice(workers, "poll") ?? .adaptive
     }
-    if let table = section(top, "mac-table", ["entries", "age", "per-port"]) {
+    if let table = section(top, "mac-table", ["entries", "age", "per-port", "loops"]) {
       // Up to 16 Mi addresses: the table takes 16 bytes for each.
       if let entries = integer(table, "entries", in: 16...(1 << 24)) {
         configuration.macTable.entries = entries
@@ -38,6 +38,7 @@ struct ConfigurationReader {
       if let most = integer(table, "per-port", in: 1...(1 << 24)) {
         configuration.macTable.perPort = most
       }
+      configuration.macTable.loops = choice(table, "loops") ?? .name
     }
     if let memory = section(top, "guest-memory", ["per-port", "regions", "disks"]) {
       configuration.guestMemory = guestMemory(memory)

@@ -105,7 +105,7 @@ public struct SystemNeeds: Sendable, Equatable {
   public var devices: [String]
   /// The requests of those ioctl(2)s, and of others.
   public var requests: [UInt64]
-  /// Families of sockets, `AF_…` by number; that of Unix sockets is there anyway.
+  /// Families of sockets, `AF_…` by number, of which the protocol 0 is needed; that of Unix sockets is there anyway.
   public var families: [Int]
 
   public init(

@@ -6,7 +6,11 @@ public enum PortState: String, Codable, Sendable, CaseIterable {
   case connected
   /// At least one ring is started and enabled.
   case running
-  /// A ring broke the rules and was stopped; a reset or a new front-end clears it.
+  /// The port leads to an interface that is down, has no carrier, or was cut as part of a loop: no flood reaches it. It
+  /// runs again by itself.
+  case down
+  /// A ring broke the rules and was stopped, until a reset or a new front-end; or what the port stands on is gone: its
+  /// interface, the file of its socket.
   case broken
 }
 

@@ -20,11 +20,13 @@ extension TapRequest: Attachment {
   public static let needs = SystemNeeds(
     capabilities: ["net-admin"], devices: ["/dev/net/tun"],
     requests: [
-      // TUNSETIFF, TUNSETOFFLOAD, TUNSETVNETHDRSZ
-      0x4004_54CA, 0x4004_54D0, 0x4004_54D8,
-      // SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCSIFMTU, SIOCGIFINDEX
-      0x8913, 0x8914, 0x8922, 0x8933,
-    ])
+      // TUNSETIFF, TUNSETOFFLOAD, TUNSETVNETHDRSZ, TUNGETIFF
+      0x4004_54CA, 0x4004_54D0, 0x4004_54D8, 0x8004_54D2,
+      // SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCSIFMTU, SIOCGIFHWADDR, SIOCGIFINDEX
+      0x8913, 0x8914, 0x8922, 0x8927, 0x8933,
+    ],
+    // AF_NETLINK: what becomes of the interface
+    families: [16])
 
   public init<Fields: FieldReader>(from fields: inout Fields) throws(Fields.Failure) {
     device = try fields.requiredString("device")
@@ -68,15 +70,19 @@ extension PortRequest {
 
 /// The TAP side of a port.
 public struct TapStatus: Codable, Sendable, Equatable {
+  /// As the interface is called now.
   public var device: String
   public var queues: Int
   /// Whether swivel made the device, and so removes it.
   public var made: Bool
+  /// The interface's own MTU in bytes; `nil`: it can't be seen.
+  public var mtu: Int?
 
-  public init(device: String, queues: Int, made: Bool) {
+  public init(device: String, queues: Int, made: Bool, mtu: Int? = nil) {
     self.device = device
     self.queues = queues
     self.made = made
+    self.mtu = mtu
   }
 }
 
@@ -90,7 +96,7 @@ extension TapStatus: AttachmentStatus {
     [
       Fact("device", "\(device) (\(made ? "made by swivel" : "was there before"))"),
       Fact("queues", "\(queues)"),
-    ]
+    ] + (mtu.map { [Fact("interface's MTU", "\($0)")] } ?? [])
   }
 }
 

@@ -105,8 +105,10 @@ extension Dataplane {
     ports.setOutput(output, of: number)
     port.output = output
     if let old { state.retired.append(old) }
-    if (old == nil) == (output == nil) { return }
-    state.open.set(number, isUplink: port.isUplink, isOpen: output != nil)
+    let isFlooded = output != nil && port.takesFloods
+    if isFlooded == port.isFlooded { return }
+    port.isFlooded = isFlooded
+    state.open.set(number, isUplink: port.isUplink, isOpen: isFlooded)
     let open = state.open
     let list = required { () throws(SystemError) in
       try FloodList.make(uplinks: open.uplinks, others: open.others, arena)
@@ -133,11 +135,13 @@ extension Dataplane {
       state.plans[index]?.free(arena)
       state.plans[index] = nil
     }
-    for case let port? in state.ports {
+    for (number, port) in state.ports.enumerated() {
+      guard let port else { continue }
+      ports.setOutput(nil, of: number)
       port.output?.free(arena)
       port.output = nil
+      port.isFlooded = false
     }
-    for number in state.open.uplinks + state.open.others { ports.setOutput(nil, of: Int(number)) }
     ports.setFlood(nil)
     state.flood?.free(arena)
     state.flood = nil

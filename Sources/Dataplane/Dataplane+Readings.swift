@@ -150,7 +150,7 @@ extension Dataplane {
       return WorkerSample(
         turns: epoch / 2, busyTurns: worker.state.load(.busyTurns),
         sleeps: worker.state.load(.sleeps), sleeping: epoch & 1 != 0, pages: worker.arena.pages,
-        publications: publications[index])
+        publications: publications[index], cpu: worker.cpu)
     }
   }
 }

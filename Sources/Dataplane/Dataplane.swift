@@ -67,7 +67,7 @@ internal import Linux
     var publications: [Int]
     /// By worker: its newest plan.
     var plans: [Block?]
-    /// Ports that are up, and their list as workers have it.
+    /// Ports that are up and take floods, and their list as workers have it.
     var open = OpenPorts()
     var flood: Block?
     /// What was replaced and is not freed yet, as workers may hold it.
@@ -87,7 +87,7 @@ internal import Linux
     }
   }
 
-  /// The numbers of the ports that are up, in order.
+  /// The numbers of the ports that floods reach, in order.
   struct OpenPorts {
     var uplinks: [UInt16] = []
     var others: [UInt16] = []
@@ -199,6 +199,17 @@ internal import Linux
       port.frameLimit =
         mtu.map { min($0 + EthernetHeader.size, Burst.maximumLength) } ?? Burst.maximumLength
       made.output = true
+    }
+  }
+
+  /// Has floods reach a port or not. Frames for addresses that are known on it go there all the same. On return no worker
+  /// floods as before.
+  public func setFloods(_ takesFloods: Bool, port number: Int) {
+    change(number) { port, _, made in
+      guard let port, port.takesFloods != takesFloods else { return }
+      port.takesFloods = takesFloods
+      made.output = true
+      made.mustWait = true
     }
   }
 

@@ -4,6 +4,15 @@ internal import CLinux
 public enum Affinity {
   public static var cpuCount: Int { max(1, Int(clx_cpu_count())) }
 
+  /// The calling thread's number in the kernel.
+  public static var threadID: Int { Int(clx_thread_id()) }
+
+  /// The CPU that a thread of this process runs on, or ran on last; `nil`: there is none, or the kernel does not say.
+  public static func cpu(ofThread thread: Int) -> Int? {
+    let cpu = clx_thread_cpu(CInt(clamping: thread))
+    return cpu < 0 ? nil : Int(cpu)
+  }
+
   /// CPUs the calling thread may run on, ascending.
   public static var current: [Int] {
     var cpus = [CInt](repeating: 0, count: 1024)

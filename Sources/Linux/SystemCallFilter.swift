@@ -23,6 +23,8 @@ public struct SystemCallFilter: Sendable, Equatable {
   public var allowed: [String] = []
   /// Calls that may be made when one of the conditions holds.
   public var conditional: [(call: String, conditions: [Condition])] = []
+  /// Calls that may be made when all of the conditions hold, each of another argument.
+  public var narrow: [(call: String, conditions: [Condition])] = []
   /// Calls that fail as in a kernel that has them not: the caller does it in another way.
   public var absent: [String] = []
   /// Calls that end the process, by SIGSYS.
@@ -33,6 +35,7 @@ public struct SystemCallFilter: Sendable, Equatable {
   public static func == (left: SystemCallFilter, right: SystemCallFilter) -> Bool {
     left.allowed == right.allowed && left.absent == right.absent && left.deadly == right.deadly
       && left.conditional.elementsEqual(right.conditional) { $0 == $1 }
+      && left.narrow.elementsEqual(right.narrow) { $0 == $1 }
   }
 
   /// Comes into force, for good, for the calling thread and those it starts. A call that is not listed fails with
@@ -52,6 +55,9 @@ public struct SystemCallFilter: Sendable, Equatable {
         for condition in conditions {
           try unsafe add(name, SCMP_ACT_ALLOW, [condition], to: context)
         }
+      }
+      for (name, conditions) in narrow {
+        try unsafe add(name, SCMP_ACT_ALLOW, conditions, to: context)
       }
       for name in deadly { try unsafe add(name, SCMP_ACT_KILL_PROCESS, [], to: context) }
     }

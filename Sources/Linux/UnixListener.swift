@@ -109,6 +109,17 @@ public final class UnixListener: Sendable {
     }
   }
 
+  /// Whether the file is where front-ends look for it, as far as can be seen: it may have been removed, or another been
+  /// put in its place. Then nobody can connect any more.
+  public var isInPlace: Bool {
+    var status = stat()
+    // SAFETY: fills the local.
+    if unsafe lstat(aside.withLock { $0 } ?? path, &status) == 0 {
+      return UInt64(status.st_ino) == inode
+    }
+    return errno != ENOENT && errno != ENOTDIR
+  }
+
   deinit {
     let file = aside.withLock { $0 } ?? path
     if UnixListener.inode(of: file) == inode { unsafe unlink(file) }

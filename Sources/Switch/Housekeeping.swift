@@ -15,11 +15,22 @@ final class Housekeeping: Sendable {
     // A port is at most this long broken before its front-end and the log hear of it; one whose memory has vanished, which
     // whoever has touched it tells of, not even that.
     let look = Duration.milliseconds(200)
+    let links: LinkWatch?
+    do throws(SystemError) {
+      links = try LinkWatch()
+    } catch {
+      links = nil
+      parent.logger.notice(
+        "interfaces can't be watched (\(error)): what becomes of an uplink is seen later")
+    }
     weak let weakParent = parent
     thread = try Linux.Thread(name: "housekeeping") {
       var nextAge = ContinuousClock.now + step
       var failures = LogLimit()
       var stalls = dataplane.stalls
+      var finder = LoopGuard()
+      var lastLoops = ContinuousClock.now
+      var nextLinks = ContinuousClock.now
       while true {
         let time = ContinuousClock.now
         if time >= nextAge {
@@ -29,11 +40,14 @@ final class Housekeeping: Sendable {
         }
         let wait = min(look, time.duration(to: nextAge))
         let milliseconds = max(1, Int(wait / .milliseconds(1)))
-        let watched = [finish, Mapping.vanished].compactMap { $0 }
+        let watched = [finish.descriptor, Mapping.vanished?.descriptor, links?.descriptor]
+          .compactMap { $0 }
+        var isLinkChange = false
         do throws(SystemError) {
           let ready = try Poller.wait(
-            watched.map { ($0.descriptor.raw, .read) }, milliseconds: milliseconds)
+            watched.map { ($0.raw, .read) }, milliseconds: milliseconds)
           if ready[0] { return }
+          isLinkChange = links != nil && ready[ready.count - 1]
         } catch {
           // What it waits for can be looked for without being waited for.
           if failures.allows("\(error)") {
@@ -42,7 +56,20 @@ final class Housekeeping: Sendable {
           if Poller.pause(milliseconds: milliseconds, unless: finish) { return }
         }
         Mapping.vanished?.drain()
-        for port in weakParent?.allPorts ?? [] { port.inspect() }
+        if isLinkChange { links?.drain() }
+        // Without a watch one looks now and then.
+        if links == nil, time >= nextLinks {
+          isLinkChange = true
+          nextLinks = time + .seconds(1)
+        }
+        for port in weakParent?.allPorts ?? [] {
+          port.inspect()
+          if isLinkChange { port.inspectLink() }
+        }
+        if lastLoops.duration(to: time) >= Switch.loopInterval {
+          weakParent?.findLoops(&finder, since: lastLoops)
+          lastLoops = ContinuousClock.now
+        }
         let now = dataplane.stalls
         if now.count != stalls.count {
           weakParent?.endStalls(milliseconds: Int((now.microseconds - stalls.microseconds) / 1000))

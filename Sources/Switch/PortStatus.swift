@@ -23,8 +23,9 @@ final class PortStatus: Sendable {
     var connected = false
     var pid: Int?
     var connections = 0
-    /// Rings started so far.
+    /// Rings started so far, and as many when the front-end connected that is there now.
     var runs = 0
+    var runsBefore = 0
     /// Client mode: why the last attempt to connect failed.
     var waitingFor: String?
     var features: Features = []

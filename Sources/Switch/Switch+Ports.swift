@@ -64,6 +64,13 @@ extension Switch {
         throw ServiceError(
           .conflict, "\(claim.name) belongs to port '\(port.request.name)' already")
       }
+      if let claim = request.claims.first(where: { port.alsoClaimed.contains(where: $0.collides) })
+      {
+        let old = port.request.claims.first { $0.thing == claim.thing }?.name ?? ""
+        throw ServiceError(
+          .conflict,
+          "\(claim.name) belongs to port '\(port.request.name)' already, which found it as \(old)")
+      }
       if request.isPlace(of: port.request), let socket = request.socket {
         throw ServiceError(
           .conflict,

@@ -22,6 +22,7 @@ extension Switch {
         try reload.refuse(check)
         try reload.prepare()
         leaving = try reload.commit()
+        healPorts()
         return reload.report
       }
     }
@@ -33,6 +34,17 @@ extension Switch {
     for name in report.replaced { logger.info("port '\(name)' made anew") }
     for name in report.removed { logger.info("port '\(name)' removed") }
     return report
+  }
+
+  /// Makes again what has been taken away under ports. One that can't be healed stays as it is, and says so.
+  private func healPorts() {
+    for port in allPorts {
+      do {
+        if try port.heal() { logger.info("port '\(port.request.name)': made anew what was gone") }
+      } catch {
+        logger.warning("port '\(port.request.name)' can't have back what is gone: \(error)")
+      }
+    }
   }
 }
 

@@ -31,6 +31,8 @@ public final class Switch: Sendable {
     /// Milliseconds for which frames wait for an IOMMU's translations. A front-end that lives answers within one; one that is
     /// busy for some seconds is not to cost its guest frames, nor is one that is silent to hold up others for ever.
     public var translationPatience: Int
+    /// Whether of two uplinks that are a loop one is cut off.
+    public var cutsLoops: Bool
     public var hugepages: Bool
     public var topology: Topology
 
@@ -38,7 +40,7 @@ public final class Switch: Sendable {
       cpus: [Int], pinned: Bool = true, busy: Bool = false, macEntries: Int = 16384,
       macAge: Double = 300, macsPerPort: Int = 1024, memoryPerPort: UInt64 = 1 << 40,
       regionsPerPort: Int = 64, memoryOnDisks: Bool = false, translationPatience: Int = 4000,
-      hugepages: Bool = true, topology: Topology = NUMA.topology()
+      cutsLoops: Bool = false, hugepages: Bool = true, topology: Topology = NUMA.topology()
     ) {
       self.cpus = cpus
       self.pinned = pinned
@@ -50,6 +52,7 @@ public final class Switch: Sendable {
       self.regionsPerPort = regionsPerPort
       self.memoryOnDisks = memoryOnDisks
       self.translationPatience = translationPatience
+      self.cutsLoops = cutsLoops
       self.hugepages = hugepages
       self.topology = topology
     }
@@ -63,6 +66,8 @@ public final class Switch: Sendable {
   /// Held while a port is made or taken out of the list, so that no two have a name or a path in common.
   /// What it holds is their number: a lock around nothing has no address for the thread sanitizer to watch.
   let changes = Lock(0)
+  /// Ports that are part of a loop, or were.
+  let loops = Lock<[ObjectIdentifier: LoopNote]>([:])
   private let log = Lock(LogLimit())
   private let started = ContinuousClock.now
   private let housekeeping: Lock<Housekeeping?>
@@ -134,11 +139,11 @@ public final class Switch: Sendable {
 
   public func ports() -> [Port] {
     let macs = addressCounts
-    return allPorts.map { $0.snapshot(macs: macs) }
+    return allPorts.map { shown($0, macs: macs) }
   }
 
   public func port(named name: String) -> Port? {
-    allPorts.first { $0.request.name == name }?.snapshot(macs: addressCounts)
+    allPorts.first { $0.request.name == name }.map { shown($0, macs: addressCounts) }
   }
 
   public func macs() -> [MACEntry] {
@@ -159,7 +164,9 @@ public final class Switch: Sendable {
       port.polled.map { (worker: $0.worker, name: "\(port.request.name)/\($0.queue)") }
     }
     return dataplane.workerSamples().enumerated().map { index, sample in
-      let cpu = configuration.cpus[index]
+      // One that was not pinned is where the machine likes, and belongs nowhere.
+      let pinned = configuration.cpus[index]
+      let cpu = configuration.pinned ? sample.cpu ?? pinned : pinned
       return Worker(
         id: index, cpu: cpu, node: configuration.topology.node(ofCPU: cpu),
         state: sample.sleeping ? "sleeping" : "polling", turns: sample.turns,

@@ -21,6 +21,17 @@ protocol SwitchPort: AnyObject, Sendable {
   func snapshot(macs: [Int: Int]) -> Port
   /// Called a few times a second: looks for queues that have broken since.
   func inspect()
+  /// Called when an interface of this machine has changed, come or gone.
+  func inspectLink()
+  /// Makes again what somebody has taken away that the port stands on: the file of its socket, its interface. Returns
+  /// whether there was anything to be made.
+  func heal() throws -> Bool
+  /// What the port holds besides what its request claims: an interface's new name.
+  var alsoClaimed: [Claim] { get }
+  /// Whether the port may be cut off where it is part of a loop: there may be a whole network behind it.
+  var canBeCut: Bool { get }
+  /// Cuts the port off, or ends that: no frame passes either way meanwhile.
+  func cut(_ isCut: Bool)
   /// Bytes of shared memory that its other side has given back of late, as of the last `inspect`.
   var memoryGivenBack: Int { get }
   /// Ends what the port does with such memory, as workers had to wait for it.
@@ -31,6 +42,11 @@ extension SwitchPort {
   var memoryGivenBack: Int { 0 }
   func endStalls(milliseconds: Int) {}
   func takePlace() throws {}
+  func inspectLink() {}
+  func heal() throws -> Bool { false }
+  var alsoClaimed: [Claim] { [] }
+  var canBeCut: Bool { false }
+  func cut(_ isCut: Bool) {}
 }
 
 extension LearningCounters {

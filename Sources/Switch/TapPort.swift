@@ -26,23 +26,39 @@ extension TapRequest: PortMaker {
 final class TapPort: SwitchPort {
   private let requested: Lock<PortRequest>
   let number: Int
-  let name: String
-  private let queueCount: Int
-  private let made: Bool
-  /// The one reference to the device's descriptors here, so that they close when the port stops, whoever
-  /// still holds the port for a reading.
-  private let device: Lock<TapDevice?>
+  private let device: Lock<Holding>
   private let workers: [Int]
   private unowned let parent: Switch
+  /// What was last seen of the interface.
+  private let interface: Lock<InterfaceState>
+
+  /// Held while the port changes with its interface. On no account does that go on behind the port's end: its number may be another's
+  /// then.
+  private let life = Lock(Life())
+
+  private struct Life {
+    var isStopped = false
+    /// Queues that nobody waits for any more, as the interface was deleted.
+    var silent: Set<Int> = []
+    /// Whether what was learned is to be forgotten once more: workers may have had frames in hand.
+    var flushes = false
+    /// When to look again at an interface that can't be watched, as it is elsewhere.
+    var nextLook = ContinuousClock.now
+  }
+
+  /// The one reference to the device's descriptors here, so that they close when the port stops, whoever
+  /// still holds the port for a reading.
+  private struct Holding {
+    var tap: TapDevice?
+    var made: Bool
+  }
 
   init(_ request: PortRequest, _ tap: TapRequest, in parent: Switch) throws {
     requested = Lock(request)
     self.parent = parent
     let device = try TapDevice(name: tap.device, queues: tap.queues ?? 1, mtu: request.mtu)
-    name = device.name
-    queueCount = device.queues.count
-    made = device.made
-    self.device = Lock(device)
+    self.device = Lock(Holding(tap: device, made: device.made))
+    interface = Lock(InterfaceState(name: device.name))
     // The kernel's memory has no node of its own to be near to.
     let count = device.queues.count
     workers = parent.placement.withLock { placement in
@@ -66,8 +82,9 @@ final class TapPort: SwitchPort {
     if next.mtu != old.mtu {
       do {
         // An interface of ours goes back to what it began with; of another's nothing is known but what it has.
+        let made = device.withLock { $0.made }
         if let mtu = next.mtu ?? (made ? TapDevice.standardMTU : nil) {
-          try TapDevice.setMTU(mtu, of: name)
+          try TapDevice.setMTU(mtu, of: interface.withLock { $0.name })
         }
       } catch {
         try? parent.dataplane.setAddressLimit(old.macs, port: number)
@@ -76,19 +93,29 @@ final class TapPort: SwitchPort {
       parent.dataplane.setMTU(next.mtu, port: number)
     }
     requested.withLock { $0 = next }
+    inspectLink()
   }
 
   var polled: [(queue: Int, worker: Int)] {
     workers.enumerated().map { (2 * $0.offset + 1, $0.element) }
   }
 
+  private var queues: Range<Int> { 0..<(2 * workers.count) }
+
   func start() throws {
+    try life.withLock { life in
+      try startQueues()
+      look(&life)
+    }
+  }
+
+  private func startQueues() throws {
     let starts = device.withLock { device in
-      (device?.queues ?? []).enumerated().flatMap { pair, descriptor in
+      (device.tap?.queues ?? []).enumerated().flatMap { pair, descriptor in
         let setup = QueueSetup.tap(
           TapSetup(
             descriptor: descriptor, headerSize: TapDevice.headerSize,
-            offloads: device?.segmentsDatagrams == true ? .all : .tcp))
+            offloads: device.tap?.segmentsDatagrams == true ? .all : .tcp))
         return [0, 1].map { QueueStart(2 * pair + $0, setup, worker: workers[pair]) }
       }
     }
@@ -96,46 +123,172 @@ final class TapPort: SwitchPort {
   }
 
   func stop() {
+    life.withLock { $0.isStopped = true }
     parent.dataplane.removePort(number)
     // The last references are the queues' and this one.
-    device.withLock { $0 = nil }
+    device.withLock { $0.tap = nil }
     parent.release(workers)
   }
 
-  /// Which queues have already been found without their interface.
-  private let gone = Lock<Set<Int>>([])
-
-  private var isGone: Bool { gone.withLock { !$0.isEmpty } }
+  // ---- What becomes of the interface ----
 
   func inspect() {
-    for pair in workers.indices {
-      guard parent.dataplane.counters(port: number, queue: 2 * pair + 1)?.fault != nil,
-        gone.withLock({ $0.insert(pair).inserted })
-      else { continue }
-      parent.dataplane.stopWaiting(queue: 2 * pair + 1, of: number)
-      if pair == 0 {
-        parent.logger.error("port '\(request.name)': the interface \(name) was deleted")
+    life.withLock { life in
+      if life.isStopped { return }
+      let state = interface.withLock { $0 }
+      if life.flushes {
+        life.flushes = false
+        if !state.carries { parent.dataplane.flush(port: number) }
+      }
+      // Workers find it out as well, when they read: a deleted interface's queues would ring for ever.
+      for queue in polled.map(\.queue)
+      where parent.dataplane.fault(port: number, queue: queue) != nil {
+        guard life.silent.insert(queue).inserted else { continue }
+        parent.dataplane.stopWaiting(queue: queue, of: number)
+        if state.condition != .gone { look(&life) }
+      }
+      guard case .elsewhere(let isUp) = state.condition else { return }
+      // Nobody tells of it. Whether it is up costs little to ask, and its name a lock of the kernel's.
+      let now = ContinuousClock.now
+      if now < life.nextLook, device.withLock({ $0.tap?.isUp }) == isUp { return }
+      life.nextLook = now + .seconds(1)
+      look(&life)
+    }
+  }
+
+  func inspectLink() {
+    life.withLock { life in
+      if life.isStopped { return }
+      if interface.withLock({ $0.condition }) == .gone {
+        do {
+          _ = try attachAgain(making: false, &life)
+        } catch {
+          if parent.allowsLine("\(request.name) \(error)") {
+            parent.logger.warning("port '\(request.name)' can't have its interface back: \(error)")
+          }
+        }
+      } else {
+        look(&life)
       }
     }
   }
 
+  func heal() throws -> Bool {
+    try life.withLock { life in
+      if life.isStopped || interface.withLock({ $0.condition }) != .gone { return false }
+      return try attachAgain(making: true, &life)
+    }
+  }
+
+  /// Attaches to an interface of the name that was asked for, after the old one was deleted.
+  ///
+  /// - Parameter making: whether one is made where there is none.
+  private func attachAgain(making: Bool, _ life: inout Life) throws -> Bool {
+    guard let tap = request.tap else { return false }
+    if !making, try LinkState.named(tap.device) == nil { return false }
+    let next = try TapDevice(name: tap.device, queues: workers.count, mtu: request.mtu)
+    // It went at this very moment.
+    if next.made, !making { return false }
+    _ = parent.dataplane.stopQueues(Array(queues), of: number)
+    life.silent = []
+    device.withLock { $0 = Holding(tap: next, made: next.made) }
+    try startQueues()
+    // Until it has been looked at: then floods begin again.
+    interface.withLock { state in
+      state.name = next.name
+      state.condition = .down
+    }
+    if interface.withLock({ $0.isCut }) { enable(false) }
+    look(&life)
+    return true
+  }
+
+  /// Finds out what has become of the interface, and has frames go there or not.
+  private func look(_ life: inout Life) {
+    guard let device = device.withLock({ $0.tap }), let presence = device.presence else { return }
+    let old = interface.withLock { $0 }
+    var new = old
+    switch presence {
+    case .here(let name, let link):
+      new.name = name
+      new.mtu = link.mtu
+      new.condition = link.isUp ? link.hasCarrier ? .up : .noCarrier : .down
+      new.whyDown = link.isUp ? nil : device.whyDown.map { "\($0)" }
+    case .elsewhere(let name, let isUp):
+      new.name = name
+      new.mtu = nil
+      new.condition = .elsewhere(isUp: isUp)
+    case .gone: new.condition = .gone
+    }
+    take(new, after: old, &life)
+  }
+
+  private func take(_ new: InterfaceState, after old: InterfaceState, _ life: inout Life) {
+    if new == old { return }
+    var new = new
+    if new.condition == .gone, old.condition != .gone { new.losses += 1 }
+    interface.withLock { [new] in $0 = new }
+    if new.carries != old.carries {
+      parent.dataplane.setFloods(new.carries, port: number)
+      if !new.carries {
+        // What is known of it leads nowhere now, and may be reached in another way.
+        parent.dataplane.flush(port: number)
+        life.flushes = true
+      }
+    }
+    let sentence = "port '\(request.name)': \(new.explanation(mtu: request.mtu))"
+    if new.carries {
+      parent.logger.info("\(sentence)")
+    } else if parent.allowsLine(sentence) {
+      parent.logger.warning("\(sentence)")
+    }
+  }
+
+  var canBeCut: Bool { true }
+
+  func cut(_ isCut: Bool) {
+    life.withLock { life in
+      let old = interface.withLock { $0 }
+      if life.isStopped || old.isCut == isCut { return }
+      var new = old
+      new.isCut = isCut
+      enable(!isCut)
+      take(new, after: old, &life)
+    }
+  }
+
+  private func enable(_ isEnabled: Bool) {
+    for queue in queues { parent.dataplane.setEnabled(isEnabled, queue: queue, of: number) }
+  }
+
+  var alsoClaimed: [Claim] {
+    let state = interface.withLock { $0 }
+    // The name of one in another network namespace is free here.
+    if case .elsewhere = state.condition { return [] }
+    return TapRequest(device: state.name).claims
+  }
+
+  // ---- Readings ----
+
   func snapshot(macs: [Int: Int]) -> Port {
-    let lost = isGone
+    let state = interface.withLock { $0 }
+    let request = request
+    let isLost = state.condition == .gone
     var port = Port(
-      name: request.name, kind: .tap, state: lost ? .broken : .running,
-      explanation: lost
-        ? "the interface \(name) was deleted; remove this port and add it again"
-        : "carries frames to and from the interface \(name)",
-      faults: lost ? [QueueFault.deviceGone.name: 1] : [:], mtu: request.mtu,
-      status: TapStatus(device: name, queues: queueCount, made: made))
-    for index in 0..<(2 * queueCount) {
+      name: request.name, kind: .tap, state: state.portState,
+      explanation: state.explanation(mtu: request.mtu),
+      faults: state.losses > 0 ? [QueueFault.deviceGone.name: state.losses] : [:], mtu: request.mtu,
+      status: TapStatus(
+        device: state.name, queues: workers.count, made: device.withLock { $0.made },
+        mtu: state.mtu))
+    for index in queues {
       let counters = Counters(parent.dataplane.counters(port: number, queue: index) ?? .init())
       let isReceiveq = index % 2 == 0
       let worker = isReceiveq ? nil : workers[index / 2]
       port.add(
         Queue(
           index: index, direction: isReceiveq ? .receiveq : .transmitq,
-          state: lost ? .broken : .running,
+          state: isLost ? .broken : state.isCut ? .disabled : .running,
           worker: worker, workerNode: worker.map(parent.node(ofWorker:)), counters: counters))
     }
     port.macs = macs[number] ?? 0

@@ -41,6 +41,12 @@ extension VhostPort {
 
   private func explain(_ status: PortStatus.Values, _ queues: [Queue]) -> (PortState, String) {
     if !status.connected {
+      if !isReachable {
+        return (
+          .broken,
+          "the socket's file \(path) was removed or replaced, so that no front-end can connect any more; a reload (SIGHUP) makes it anew"
+        )
+      }
       return (
         .waiting,
         mode == .server
@@ -72,6 +78,12 @@ extension VhostPort {
       return (
         .connected,
         "the front-end has started rings, but not told where the guest's IOMMU leads their addresses"
+      )
+    }
+    if status.runs > status.runsBefore {
+      return (
+        .connected,
+        "the front-end has stopped the rings that ran: the guest is suspended, restarts, or has its driver no more"
       )
     }
     return (

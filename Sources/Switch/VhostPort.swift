@@ -71,6 +71,8 @@ final class VhostPort: SwitchPort {
   let status: PortStatus
   private unowned let parent: Switch
   private let finish: EventFD
+  /// Signalled when there is another listener.
+  private let renewed: EventFD
   private let listener: Lock<UnixListener?>
   private let thread = Lock<Linux.Thread?>(nil)
 
@@ -85,6 +87,7 @@ final class VhostPort: SwitchPort {
     pairs = vhostUser.queues ?? 1
     offloads = try OffloadName.names(vhostUser.offloads ?? ["all"]).get()
     finish = try EventFD()
+    renewed = try EventFD()
     if mode == .server {
       listener = Lock(
         try UnixListener(
@@ -152,6 +155,20 @@ final class VhostPort: SwitchPort {
 
   func takePlace() throws { try listener.withLock { try $0?.takePlace() } }
 
+  /// Whether front-ends find the socket where it should be.
+  var isReachable: Bool { listener.withLock { $0?.isInPlace ?? true } }
+
+  /// Makes the socket anew whose file somebody has removed. A front-end that is connected stays so.
+  func heal() throws -> Bool {
+    try listener.withLock { listener in
+      guard let old = listener, !old.isInPlace, let vhostUser else { return false }
+      listener = try UnixListener(
+        path: path, owner: vhostUser.owner, group: vhostUser.group, permissions: vhostUser.bits)
+      renewed.signal()
+      return true
+    }
+  }
+
   var polled: [(queue: Int, worker: Int)] {
     status.read { status in
       status.rings.enumerated().compactMap { index, ring in
@@ -186,13 +203,18 @@ final class VhostPort: SwitchPort {
   }
 
   private func serveListener() {
-    guard let listening = listener.withLock({ $0?.descriptor }) else { return }
     var sessions = SessionRate()
-    while true {
+    while let listening = listener.withLock({ $0?.descriptor }) {
       if sessions.isExcessive, pause(milliseconds: 10) { return }
       do throws(SystemError) {
-        let ready = try Poller.wait([(finish.descriptor.raw, .read), (listening.raw, .read)])
+        let ready = try Poller.wait([
+          (finish.descriptor.raw, .read), (listening.raw, .read), (renewed.descriptor.raw, .read),
+        ])
         if ready[0] { return }
+        if ready[2] {
+          renewed.drain()
+          continue
+        }
         guard let connection = try UnixSocket.accept(listening) else { continue }
         if !runSession(connection, listener: listening) { return }
       } catch {
@@ -239,6 +261,7 @@ final class VhostPort: SwitchPort {
       status.connected = true
       status.pid = peer?.pid
       status.connections += 1
+      status.runsBefore = status.runs
       status.waitingFor = nil
     }
     if status.allowsLine("connected") {

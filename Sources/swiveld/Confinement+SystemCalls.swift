@@ -10,6 +10,11 @@ extension Confinement {
     var filter = SystemCallFilter()
     filter.allowed = memory + files + sockets + waiting + threads + itself
     filter.conditional = limited
+    // No network but that of the ports. Of a family only its protocol 0: of netlink sockets that is rtnetlink, and the rest
+    // leads to parts of the kernel that no port needs.
+    filter.narrow = PortKind.needs.families.map {
+      ("socket", [Condition(0, is: UInt64($0)), Condition(2, is: 0)])
+    }
     // Its arguments are in memory, where a filter can't look: the C library falls back on clone.
     filter.absent = ["clone3"]
     filter.deadly = deadly
@@ -76,8 +81,7 @@ extension Confinement {
     return [
       // No page becomes code.
       ("mmap", [noCode]), ("mprotect", [noCode]),
-      // No network but that of the ports.
-      ("socket", [local] + ports.families.map { Condition(0, is: UInt64($0)) }),
+      ("socket", [local]),
       ("socketpair", [local]),
       // Threads, but no processes.
       ("clone", [thread]),

@@ -45,7 +45,8 @@ final class Daemon: Sendable {
         cpus: settings.workers.cpus, busy: settings.workers.poll == .busy,
         macEntries: settings.macTable.entries, macAge: Double(settings.macTable.age),
         macsPerPort: settings.macTable.perPort, memoryPerPort: settings.guestMemory.perPort,
-        regionsPerPort: settings.guestMemory.regions, memoryOnDisks: settings.guestMemory.onDisks),
+        regionsPerPort: settings.guestMemory.regions, memoryOnDisks: settings.guestMemory.onDisks,
+        cutsLoops: settings.macTable.loops == .cut),
       logger: logger)
     let service = ConfinedSwitch(network: network, confinement: confinement, log: log)
     self.service = service

@@ -51,7 +51,7 @@ import Testing
           mtu: 9000
           macs: 4096
           vhost-user: { path: "/a", mode: server, queues: 16, owner: qemu, group: 0, permissions: '600', memory: 64G, regions: 8, offloads: [csum, host-tso4] }
-      mac-table: { entries: 1024, age: 5m, per-port: 16 }
+      mac-table: { entries: 1024, age: 5m, per-port: 16, loops: cut }
       guest-memory: { per-port: 512M, regions: 512, disks: on }
       """
     let configuration = try Configuration.parse(text, file: "f", cpu: 9)
@@ -67,7 +67,7 @@ import Testing
                 path: "/a", mode: .server, queues: 16, owner: "qemu", group: "0",
                 permissions: "600", memory: "64G", regions: 8,
                 offloads: ["csum", "host-tso4"]), mtu: 9000, macs: 4096)
-          ], macTable: .init(entries: 1024, age: 300, perPort: 16),
+          ], macTable: .init(entries: 1024, age: 300, perPort: 16, loops: .cut),
           guestMemory: .init(perPort: 512 << 20, regions: 512, onDisks: true)))
   }
 
@@ -187,6 +187,7 @@ import Testing
       "mac-table: { age: 300 }",
       "1:19: mac-table.age must be a time from 1s to 168h, as in 300s, 5m"
     ),
+    ("mac-table: { loops: yes }", "1:21: mac-table.loops must be name or cut, not 'yes'"),
     ("mac-table: { per-port: 0 }", "1:24: mac-table.per-port must be 1 to 16777216, not 0"),
     (
       "guest-memory: { per-port: 64 }",

@@ -53,14 +53,17 @@ extension MetricsTests {
     swivel_port_state{port="vm1",kind="vhost-user",state="waiting"} 0
     swivel_port_state{port="vm1",kind="vhost-user",state="connected"} 0
     swivel_port_state{port="vm1",kind="vhost-user",state="running"} 1
+    swivel_port_state{port="vm1",kind="vhost-user",state="down"} 0
     swivel_port_state{port="vm1",kind="vhost-user",state="broken"} 0
     swivel_port_state{port="uplink",kind="tap",state="waiting"} 0
     swivel_port_state{port="uplink",kind="tap",state="connected"} 0
     swivel_port_state{port="uplink",kind="tap",state="running"} 1
+    swivel_port_state{port="uplink",kind="tap",state="down"} 0
     swivel_port_state{port="uplink",kind="tap",state="broken"} 0
     swivel_port_state{port="vm2",kind="vhost-user",state="waiting"} 1
     swivel_port_state{port="vm2",kind="vhost-user",state="connected"} 0
     swivel_port_state{port="vm2",kind="vhost-user",state="running"} 0
+    swivel_port_state{port="vm2",kind="vhost-user",state="down"} 0
     swivel_port_state{port="vm2",kind="vhost-user",state="broken"} 0
     # HELP swivel_port_faults_total Rings that broke, and what the front-end did against the protocol, by name.
     # TYPE swivel_port_faults_total counter

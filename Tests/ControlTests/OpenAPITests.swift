@@ -105,7 +105,8 @@ import Yams
       least: MemoryRegion(guestAddress: 0, size: 1, pageSize: 1))
     try check("IOTLBStatus", full: port.vhostUser?.iotlb, least: IOTLBStatus())
     let tap = TapStatus(device: "t", queues: 1, made: false)
-    try check("TapStatus", full: tap, least: tap)
+    try check(
+      "TapStatus", full: TapStatus(device: "t", queues: 1, made: false, mtu: 1500), least: tap)
     let stats = FakeService().stats()
     var least = stats
     (least.security, least.log) = (nil, nil)

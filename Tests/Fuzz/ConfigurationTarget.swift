@@ -98,6 +98,7 @@ enum ConfigurationTarget {
           ("entries", "\(configuration.macTable.entries)"),
           ("age", "\(configuration.macTable.age)s"),
           ("per-port", "\(configuration.macTable.perPort)"),
+          ("loops", configuration.macTable.loops.rawValue),
         ])
       ), ("ports", "[\(ports.joined(separator: ", "))]"),
     ])

@@ -73,6 +73,48 @@ extension SwitchTests {
       bench.expectBalance()
     }
 
+    @Test("A guest that has stopped its rings is told from one that has not started any")
+    func suspended() throws {
+      let bench = try Bench()
+      let guest = try bench.attach("vm")
+      try guest.stop()
+      var port = try bench.port("vm")
+      #expect(
+        port.state == .connected && port.explanation.contains("has stopped the rings that ran"))
+      try guest.restart()
+      #expect(try bench.port("vm").state == .running)
+      // Another front-end begins anew.
+      guest.disconnect()
+      let next = try FrontEnd.connect(path: bench.path("vm"))
+      #expect(eventually { (try? bench.port("vm").vhostUser?.connections) == 2 })
+      port = try bench.port("vm")
+      #expect(port.explanation.contains("has not started its rings"))
+      withExtendedLifetime(next) {}
+    }
+
+    @Test("A socket whose file was removed is said to be gone, and made anew by a reload")
+    func removedSocket() throws {
+      let bench = try Bench()
+      try bench.addPort("idle")
+      let guests = try bench.guests(2)
+      for name in ["idle", "g0"] { try #require(unlink(bench.path(name)) == 0) }
+      let port = try bench.port("idle")
+      #expect(port.state == .broken && port.explanation.contains("was removed"))
+      // Who is connected notices nothing.
+      #expect(try bench.port("g0").state == .running)
+      _ = try bench.fabric.replacePorts(bench.fabric.requests, owned: []) {
+        _ throws(ServiceError) in
+      }
+      #expect(try bench.port("idle").state == .waiting)
+      let late = try bench.guest("idle")
+      try late.announce(.station(9))
+      #expect(eventually { !guests[0].collect().isEmpty && !guests[1].collect().isEmpty })
+      guests[0].disconnect()
+      let again = try bench.guest("g0")
+      try again.announce(.station(8))
+      #expect(eventually { !guests[1].collect().isEmpty })
+    }
+
     @Test("What a guest did not accept is not shown")
     func features() throws {
       let bench = try Bench()

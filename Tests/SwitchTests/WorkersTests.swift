@@ -1,5 +1,7 @@
 import ControlAPI
+import Foundation
 import Linux
+import Logging
 import Switch
 import Synchronization
 import Testing
@@ -21,6 +23,25 @@ extension SwitchTests {
       let guests = try bench.guests(count, options)
       try introduce(guests)
       return (bench, guests)
+    }
+
+    @Test(
+      "A worker that somebody moves to another CPU is shown there",
+      .enabled(if: Affinity.current.count > 1, "needs two CPUs"))
+    func movedWorker() throws {
+      let cpus = Affinity.current
+      let network = try Switch(
+        .init(cpus: [cpus[0]], hugepages: false),
+        logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+      defer { network.stop() }
+      #expect(eventually { network.workers()[0].cpu == cpus[0] })
+      // Other tests have workers too, which go wherever they like: a pinned one may be moved and be back.
+      for thread in try FileManager.default.contentsOfDirectory(atPath: "/proc/self/task") {
+        let name = SmallFile.read("/proc/self/task/\(thread)/comm") ?? ""
+        guard name.hasPrefix("worker/0") else { continue }
+        Command.run("taskset", "-pc", "\(cpus[1])", thread)
+      }
+      #expect(eventually { network.workers()[0].cpu == cpus[1] })
     }
 
     @Test("Transmitqs are spread evenly over the workers", arguments: shapes)

@@ -185,7 +185,7 @@ import Testing
     ("port add a --vhost-user /s --mode sever", "server or client"),
     ("port add a --tap t --queues 17", "1 to 16"), ("port add a --tap t --mtu many", "mtu"),
     ("port set a", "say what is to change"), ("port set a --mtu many", "mtu"),
-    ("ports --state asleep", "one of waiting, connected, running, broken"),
+    ("ports --state asleep", "one of waiting, connected, running, down, broken"),
     ("log-level loud", "one of trace, debug"),
     ("port show", "name"), ("stats --watch --interval 0", "0.1 to 3600"),
     ("top --interval nan", "0.1 to 3600"),

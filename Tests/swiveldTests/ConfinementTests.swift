@@ -24,6 +24,9 @@ import Testing
       thread.join()
       _ = try EventFD()
       _ = try UnixSocket.pair()
+      _ = try LinkWatch()
+      guard try LinkState.named("lo") != nil else { Probe.fail("an interface") }
+      guard Affinity.cpu(ofThread: Affinity.threadID) != nil else { Probe.fail("a thread's CPU") }
       guard SmallFile.read("/proc/self/status") != nil else { Probe.fail("reading") }
       Probe.succeed()
     }
@@ -207,7 +210,10 @@ private struct Probe {
   static var calls: [Probe] {
     [
       Probe(name: "an Internet socket") { closed(socket(AF_INET, CInt(SOCK_STREAM.rawValue), 0)) },
-      Probe(name: "a netlink socket") { closed(socket(AF_NETLINK, CInt(SOCK_RAW.rawValue), 0)) },
+      // NETLINK_GENERIC; what ports need is NETLINK_ROUTE.
+      Probe(name: "another netlink socket") {
+        closed(socket(AF_NETLINK, CInt(SOCK_RAW.rawValue), 16))
+      },
       Probe(name: "memory that can be executed") {
         outcome(
           mmap(nil, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED)

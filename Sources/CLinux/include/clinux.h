@@ -235,6 +235,10 @@ int clx_membarrier(void);
 /// The CPUs this thread may run on, at most `capacity`; returns their number.
 int clx_affinity_get(int *cpus, int capacity);
 int clx_affinity_set(const int *cpus, int count);
+/// The number of the calling thread.
+int clx_thread_id(void);
+/// The CPU that a thread of this process runs on, or ran on last.
+int clx_thread_cpu(int thread);
 /// The number of CPUs configured, online or not.
 int clx_cpu_count(void);
 
@@ -251,6 +255,27 @@ int clx_link_set_up(const char *name, int up);
 int clx_link_set_mtu(const char *name, int mtu);
 /// Returns 1 when an interface of that name exists.
 int clx_link_exists(const char *name);
+/// The present name (16 bytes) and hardware address (6 bytes) of the device behind a TAP's descriptor, whatever it was called
+/// before and whatever network namespace it is in; -EBADFD: it was deleted.
+int clx_tap_identity(int fd, char *name, uint8_t *address);
+/// Whether that device is up, wherever it is.
+int clx_tap_is_up(int fd);
+
+/// What rtnetlink(7) tells of an interface.
+struct clx_link {
+  /// IFF_UP, IFF_LOWER_UP …
+  unsigned flags;
+  int mtu;
+  uint8_t address[6];
+  /// Queues of a TAP with several that processes have attached, enabled or not; -1: it is none, or the kernel does not say.
+  int queues;
+};
+/// Asks for the interface of that name in this network namespace; returns 1 when there is one, 0 when there is none.
+int clx_link_query(const char *name, struct clx_link *link);
+/// A socket that gets ready whenever an interface of this network namespace changes, comes or goes (RTMGRP_LINK).
+int clx_link_watch(void);
+/// Takes everything from it that is there, or was lost because nobody took it.
+void clx_link_drain(int fd);
 
 // ---- vring event ------------------------------------------------------------------------------------
 

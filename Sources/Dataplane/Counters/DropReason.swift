@@ -31,7 +31,7 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
   case noDestination
   /// The destination's port is down: no front-end, or no receiveq started and enabled.
   case destinationDown
-  /// The transmitq is started but not enabled: vhost-user has its frames discarded.
+  /// The transmitq is started but not enabled: vhost-user has its frames discarded. Or its port is cut off.
   case queueDisabled
   /// Another worker held the receiveq for too long.
   case queueBusy

@@ -11,6 +11,8 @@ public struct WorkerSample: Sendable, Equatable {
   public var pages: Hugepages.Pages
   /// Plans it was given: one for each change of what it polls.
   public var publications: Int
+  /// The CPU it runs on, or ran on last, whatever it was pinned to; `nil`: it has no thread, or the kernel does not say.
+  public var cpu: Int?
 }
 
 /// What the MAC table has counted.

@@ -24,6 +24,9 @@ internal import Linux
   var learned = LearningCounts()
   /// What workers have been given of it as a destination.
   var output: Block?
+  /// Whether a flood is to reach the port while it is up, and whether it does.
+  var takesFloods = true
+  var isFlooded = false
   /// Whether workers have been told to record the flows that come from the port.
   var recordsFlows = false
 

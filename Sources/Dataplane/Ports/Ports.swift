@@ -43,7 +43,7 @@ internal import Synchronization
       bitPattern: words[Ports.first &+ port].load(ordering: .acquiring))
   }
 
-  /// The ports that are up.
+  /// The ports that are up, but for those that no flood is to reach.
   @inline(always)
   var flood: FloodList {
     unsafe FloodList(UnsafeRawPointer(bitPattern: words[0].load(ordering: .acquiring)))

@@ -26,6 +26,8 @@ internal import Synchronization
   let notifier: Notifier
   private let worker: UnsafeMutablePointer<Worker>
   private var thread: Linux.Thread?
+  /// The running thread's number in the kernel.
+  private let threadID = Lock<Int?>(nil)
 
   init(
     _ placement: Placement, of workers: Int, ports: Ports, table: ForwardingTable, slow: EventFD,
@@ -71,6 +73,7 @@ internal import Synchronization
         ready.signal()
         return
       }
+      threadID.withLock { $0 = Affinity.threadID }
       // SAFETY: this thread is the worker's only user from here to its end.
       unsafe worker.pointee.noteWaits()
       ready.signal()
@@ -86,11 +89,15 @@ internal import Synchronization
 
   /// Ends the loop and waits for the thread.
   func stop() {
+    threadID.withLock { $0 = nil }
     state.stop()
     wake.signal()
     thread?.join()
     thread = nil
   }
+
+  /// The CPU that the thread runs on now, or ran on last: whoever may can move it elsewhere.
+  var cpu: Int? { threadID.withLock { $0 }.flatMap { Affinity.cpu(ofThread: $0) } }
 
   // ---- Without a thread ----
 
