@@ -8,6 +8,8 @@ public enum Sign: Sendable, Equatable {
   case fault(String)
   /// A message that was not accepted: the port's last error has these words in it, and it has counted a fault more.
   case refusal(String)
+  /// Something that the port has counted under this name.
+  case counted(String)
   /// Nothing was broken, so there is nothing to name: the attack itself looks whether all went well.
   case nothing
 
@@ -17,6 +19,8 @@ public enum Sign: Sendable, Equatable {
   func isShown(before: Port, after: Port, count needed: Int) -> Bool {
     let isCounted = after.faults.values.reduce(0, +) > before.faults.values.reduce(0, +)
     switch self {
+    case .counted(let name):
+      return after.faults[name, default: 0] > before.faults[name, default: 0]
     case .drop(let name):
       func count(_ port: Port) -> UInt64 {
         (port.received.drops[name] ?? 0) + (port.sent.drops[name] ?? 0)
@@ -34,7 +38,7 @@ public enum Sign: Sendable, Equatable {
 extension Sign: CustomStringConvertible {
   public var description: String {
     switch self {
-    case .drop(let name): name
+    case .drop(let name), .counted(let name): name
     case .fault(let words), .refusal(let words): "“\(words)”"
     case .nothing: "–"
     }
