@@ -83,8 +83,9 @@ extension Catalogue {
         site.announce(guest)
         let kicks = [guest.pairs[0].receiveq.kickEvent, guest.pairs[0].transmitq.kickEvent]
         let calls = [guest.pairs[0].receiveq.callEvent, guest.pairs[0].transmitq.callEvent]
+        let (copies, sets) = site.isStrict ? (80, 80) : (50, 5)
         let watched = try (kicks + calls).map {
-          try EventWatchers(of: $0.descriptor, copies: site.isStrict ? 80 : 50, sets: site.isStrict ? 80 : 5)
+          try EventWatchers(of: $0.descriptor, copies: copies, sets: sets)
         }
         let error = try EventFD()
         let others = try EventWatchers(of: error.descriptor, copies: 100, sets: 100)
