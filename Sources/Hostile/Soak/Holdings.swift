@@ -56,6 +56,8 @@ extension Bed {
   static func isOrdinary(warning line: Substring) -> Bool {
     let warnings = [
       "a second front-end tried to connect",
+      // A machine that has much else to do.
+      "made interrupting the driver slow",
       // It hung up while something was on its way to it.
       "the front-end can't be answered", "the front-end can't be asked", "Connection reset by peer",
       // The reply to a miss, after the device was reset.
