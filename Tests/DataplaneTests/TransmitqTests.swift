@@ -373,6 +373,32 @@ import Testing
     }
   }
 
+  @Test("HG-07 a table over more regions than any driver's is refused", arguments: [8, 9])
+  func tableOfManyRegions(_ regions: Int) throws {
+    // Of the table, as long as one may be, the first entry is in the ring's own memory, and all others in regions of a page.
+    let others = try (0..<(regions - 1)).map { _ in try RingMemory(bytes: 4096) }
+    let start = RingMemory.guestBase + 1 << 20
+    let memory = try RingMemory(
+      extra: others.enumerated().map { place, other in
+        MappedRegion(
+          guestAddress: start + UInt64(4096 * place),
+          userAddress: 0x9000_0000 + UInt64(4096 * place),
+          mapping: other.mapping)
+      })
+    let place = memory.allocate(112)
+    memory.write([UInt8](repeating: 0, count: 12) + frame(length: 100), at: place)
+    let table = (1 << 20) - 16
+    memory.describe(0, address: memory.address(place), length: 112, table: table)
+    let length = UInt32(16 + 4096 * (regions - 1))
+    memory.describe(0, address: memory.address(table), length: length, flags: 4)
+    memory.offer(0)
+    let bench = try Bench()
+    var queue = try bench.queue(memory)
+    let isTaken = regions <= IndirectTable.mostRegions
+    #expect(bench.gather(&queue) == (1, isTaken ? 100 : 0))
+    #expect(bench.counters.load(.malformedDescriptor) == (isTaken ? 0 : 1))
+  }
+
   private func bytes(_ value: UInt64, _ count: Int) -> [UInt8] {
     (0..<count).map { UInt8(truncatingIfNeeded: value >> (8 * UInt64($0))) }
   }

@@ -11,10 +11,13 @@ internal import CLinux
   /// Entries, of 16 bytes.
   let size: UInt32
 
+  /// Regions that a table may lie in. Each costs a search among all of a port's, whatever few entries are used then.
+  static let mostRegions = 8
+
   /// Why an entry can't be loaded.
   var fault: DropReason { memory.iotlb == nil ? .malformedDescriptor : .addressNotTranslated }
 
-  /// `nil`: the table lies, in part, where the guest has no memory.
+  /// `nil`: the table lies, in part, where the guest has no memory, or in more regions than any driver's.
   ///
   /// - Parameter size: 1 to 32,768.
   init?(_ memory: MemoryView, _ address: UInt64, size: UInt32) {
@@ -26,12 +29,13 @@ internal import CLinux
     // What an IOMMU does not translate yet is found when it is needed, and waited for.
     if memory.iotlb != nil { return }
     var next = address
-    while true {
+    for _ in 0..<IndirectTable.mostRegions {
       let rest = UInt32(truncatingIfNeeded: end &- next &+ 1)
       guard let part = unsafe memory.reach(next, rest) else { return nil }
       if unsafe part.length == rest { return }
       unsafe next &+= UInt64(part.length)
     }
+    return nil
   }
 
   /// Loads both words of an entry, each of its bytes once; `nil` when that can't be.
