@@ -43,8 +43,10 @@ extension Attachment {
   }
 
   /// A fault of the value of `key`; its message begins with the key's full name: `tap.queues must be …`.
-  static func fault(_ key: String, _ message: String) -> RequestFault {
-    RequestFault([kind.rawValue, key], "\(kind.rawValue).\(key) \(message)")
+  static func fault(
+    _ key: String, _ message: String, _ kind: ServiceError.Kind = .invalid
+  ) -> RequestFault {
+    RequestFault([Self.kind.rawValue, key], "\(Self.kind.rawValue).\(key) \(message)")
   }
 
   /// A claim by the value of `key`.

@@ -53,7 +53,7 @@ public enum OffloadName: String, CaseIterable, Sendable {
     for name in allCases where names.contains(name) && !name.needs.isEmpty {
       if names.isDisjoint(with: name.needs) {
         let needed = name.needs.map(\.rawValue).joined(separator: " or ")
-        return .failure(Fault("must name \(needed) where it names \(name.rawValue)"))
+        return .failure(Fault("must name \(needed) where it names \(name.rawValue)", .refused))
       }
     }
     return .success(allCases.filter(names.contains))
@@ -67,7 +67,12 @@ public enum OffloadName: String, CaseIterable, Sendable {
   /// What is wrong with a user's words.
   public struct Fault: Error, Equatable {
     public var message: String
+    /// `.refused`: each word is one that exists, but they don't go together.
+    public var kind: ServiceError.Kind
 
-    init(_ message: String) { self.message = message }
+    init(_ message: String, _ kind: ServiceError.Kind = .invalid) {
+      self.message = message
+      self.kind = kind
+    }
   }
 }

@@ -3,10 +3,13 @@ public struct RequestFault: Sendable, Equatable {
   /// The keys that lead to the value, as in `["vhost-user", "queues"]`; empty: the request as a whole.
   public var keys: [String]
   public var message: String
+  /// What a request is refused as that has no other fault.
+  public var kind: ServiceError.Kind
 
-  public init(_ keys: [String], _ message: String) {
+  public init(_ keys: [String], _ message: String, _ kind: ServiceError.Kind = .invalid) {
     self.keys = keys
     self.message = message
+    self.kind = kind
   }
 }
 
@@ -16,11 +19,12 @@ extension PortRequest {
   /// The keys of a port, in the order that messages list them.
   public static let keys = ["name"] + PortKind.allCases.map(\.rawValue) + ["mtu", "macs"]
 
-  /// Throws `.invalid` with everything that is wrong, separated by semicolons.
+  /// Throws everything that is wrong, separated by semicolons: as `.invalid`, unless all of it is of another kind.
   public func validate() throws(ServiceError) {
     let faults = self.faults
-    if faults.isEmpty { return }
-    throw ServiceError(.invalid, faults.map(\.message).joined(separator: "; "))
+    guard let first = faults.first else { return }
+    let kind = faults.allSatisfy { $0.kind == first.kind } ? first.kind : .invalid
+    throw ServiceError(kind, faults.map(\.message).joined(separator: "; "))
   }
 
   /// Everything that is wrong with the request; empty when nothing is.

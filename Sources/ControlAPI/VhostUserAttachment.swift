@@ -65,8 +65,8 @@ extension VhostUserRequest: Attachment {
 
   public var faults: [RequestFault] {
     var faults: [RequestFault] = []
-    func fault(_ key: String, _ message: String) {
-      faults.append(VhostUserRequest.fault(key, message))
+    func fault(_ key: String, _ message: String, _ kind: ServiceError.Kind = .invalid) {
+      faults.append(VhostUserRequest.fault(key, message, kind))
     }
     if let wrong = socketPathFault(path) { fault("path", wrong) }
     if let queues, !(1...16).contains(queues) { fault("queues", "must be 1 to 16, not \(queues)") }
@@ -88,7 +88,7 @@ extension VhostUserRequest: Attachment {
       fault("regions", "must be 1 to 512, not \(regions)")
     }
     if let offloads, case .failure(let wrong) = OffloadName.names(offloads) {
-      fault("offloads", wrong.message)
+      fault("offloads", wrong.message, wrong.kind)
     }
     return faults
   }

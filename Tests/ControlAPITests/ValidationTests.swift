@@ -117,6 +117,20 @@ import Testing
       fault(["csum", "host-ecn"])
         == "vhost-user.offloads must name host-tso4 or host-tso6 where it names host-ecn")
     #expect(fault(["all"]) == nil && fault(["guest-csum"]) == nil)
+    func kind(_ words: [String], queues: Int) -> ServiceError.Kind? {
+      let socket = VhostUserRequest(path: "/a", queues: queues, offloads: words)
+      do {
+        try PortRequest(name: "a", vhostUser: socket).validate()
+        return nil
+      } catch {
+        return error.kind
+      }
+    }
+    #expect(kind(["csum"], queues: 1) == nil)
+    #expect(kind(["tso4"], queues: 1) == .invalid)
+    // Words that exist and don't go together are no flaw of the request's form, unless there is one besides.
+    #expect(kind(["host-tso4"], queues: 1) == .refused)
+    #expect(kind(["host-tso4"], queues: 0) == .invalid)
   }
 
   @Test func exactlyOneKind() {

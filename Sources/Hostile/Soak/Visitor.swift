@@ -38,6 +38,9 @@ final class Visitor {
   /// Of those whose fate is not asked for any more. They may still come: behind an IOMMU frames wait for their translations, for
   /// seconds (decision 21).
   private var forgiven: Set<UInt64> = []
+  /// Of those that were given up as dropped by name while the peer sits behind an IOMMU. What was dropped may have been somebody
+  /// else's frame, and these may still wait for their translations; each of them may come once.
+  private var doubted: Set<UInt64> = []
   /// Highest sequence number that arrived.
   private var highest: UInt64?
   /// Frames of this guest's that were given up as dropped by name.
@@ -85,6 +88,7 @@ final class Visitor {
   private func forget() {
     current = nil
     forgiven.formUnion(pending)
+    forgiveDoubted()
     pending = []
     highest = nil
     lost = 0
@@ -110,7 +114,15 @@ final class Visitor {
   }
 
   /// Another guest has come to the peer, and its port's drops count from then on.
-  func meetAnother() { lost = 0 }
+  func meetAnother() {
+    lost = 0
+    forgiveDoubted()
+  }
+
+  private func forgiveDoubted() {
+    forgiven.formUnion(doubted)
+    doubted = []
+  }
 
   /// Hangs up without a word, and comes back with the rings as they are, as QEMU does.
   func reconnect() throws {
@@ -197,6 +209,10 @@ final class Visitor {
   private func arrived(_ sequence: UInt64, isOrdered: Bool) throws {
     guard pending.remove(sequence) != nil else {
       if forgiven.remove(sequence) != nil { return }
+      if doubted.remove(sequence) != nil {
+        lost -= 1
+        return
+      }
       throw SoakError("frame \(sequence) of \(name) came twice, or after it was counted as dropped")
     }
     let guest = try guest
@@ -225,6 +241,7 @@ final class Visitor {
         return lost + UInt64(pending.count) <= drops.own + drops.theirs
       }
       lost += UInt64(pending.count)
+      if try peer.guest.iommu != nil { doubted.formUnion(pending) }
     } else {
       forgiven.formUnion(pending)
     }
