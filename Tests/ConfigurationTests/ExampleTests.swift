@@ -57,6 +57,7 @@ import Yams
     #expect(parser.parse())
     #expect(reader.attributes["interface"]?["type"] == "vhostuser")
     #expect(reader.attributes["access"]?["mode"] == "shared")
+    #expect(reader.attributes["acpi"] != nil && reader.attributes["reconnect"]?["enabled"] == "yes")
     let port = try #require(try configuration("swivel.yaml").ports.first)
     let source = try #require(reader.attributes["source"])
     #expect(source["path"] == port.vhostUser?.path)
