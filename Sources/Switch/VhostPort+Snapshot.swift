@@ -80,6 +80,12 @@ extension VhostPort {
         "the front-end has started rings, but not told where the guest's IOMMU leads their addresses"
       )
     }
+    if status.regions.isEmpty, status.deviceStatus.contains(.driverOK) {
+      return (
+        .connected,
+        "the guest's driver is ready, but the front-end has shared none of the guest's memory"
+      )
+    }
     if status.runs > status.runsBefore {
       return (
         .connected,

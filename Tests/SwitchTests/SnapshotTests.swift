@@ -92,6 +92,22 @@ extension SwitchTests {
       withExtendedLifetime(next) {}
     }
 
+    @Test("A driver that is ready, without any memory that is shared, is told from one that is not")
+    func nothingShared() throws {
+      let bench = try Bench()
+      try bench.addPort("vm")
+      let frontEnd = try FrontEnd.connect(path: bench.path("vm"))
+      let options = GuestPort.Options()
+      try frontEnd.negotiate(options.features, options.protocolFeatures)
+      try frontEnd.setFeatures()
+      try frontEnd.synchronize()
+      #expect(try bench.port("vm").explanation.contains("has not started its rings"))
+      try frontEnd.setStatus(15)
+      try frontEnd.synchronize()
+      let port = try bench.port("vm")
+      #expect(port.state == .connected && port.explanation.contains("has shared none"))
+    }
+
     @Test("A socket whose file was removed is said to be gone, and made anew by a reload")
     func removedSocket() throws {
       let bench = try Bench()
