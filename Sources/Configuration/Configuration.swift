@@ -44,6 +44,24 @@ public struct Configuration: Sendable, Equatable {
     public var onDisks = false
   }
 
+  /// Where the state is.
+  public enum State: Sendable, Equatable {
+    /// Beside the control socket, under its name.
+    case standard
+    case file(String)
+    case off
+  }
+
+  /// The path of the state's file; `nil`: there is none.
+  public var statePath: String? {
+    switch state {
+    case .standard:
+      (control.path.hasSuffix(".sock") ? String(control.path.dropLast(5)) : control.path) + ".state"
+    case .file(let path): path
+    case .off: nil
+    }
+  }
+
   public var control = ControlSocket(path: defaultControlSocket)
   /// Where one may look and change nothing; `nil`: nowhere.
   public var reader: ControlSocket?
@@ -51,6 +69,8 @@ public struct Configuration: Sendable, Equatable {
   public var ports: [PortRequest] = []
   public var macTable = MACTable()
   public var guestMemory = GuestMemory()
+  /// The file in which the daemon leaves what its successor goes on from.
+  public var state = State.standard
   public var security = Security()
 
   /// All sockets of the control interface.

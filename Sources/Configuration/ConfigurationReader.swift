@@ -5,7 +5,7 @@ import Yams
 /// Walks the file's YAML and builds the configuration, noting everything that is not as it should be.
 struct ConfigurationReader {
   static let keys = [
-    "control", "workers", "ports", "mac-table", "guest-memory", "security",
+    "control", "workers", "ports", "mac-table", "guest-memory", "state", "security",
   ]
 
   var problems: [ConfigurationError.Problem] = []
@@ -43,6 +43,7 @@ struct ConfigurationReader {
     if let memory = section(top, "guest-memory", ["per-port", "regions", "disks"]) {
       configuration.guestMemory = guestMemory(memory)
     }
+    if let state = string(top, "state") { configuration.state = place(state, top["state"]?.mark) }
     if let security = section(top, "security", ConfigurationReader.securityKeys) {
       configuration.security = self.security(security)
     }
@@ -99,6 +100,14 @@ struct ConfigurationReader {
         "\(section.place).permissions must be octal, as in '0660', not \(quoted(permissions))")
     }
     return socket
+  }
+
+  private mutating func place(_ state: String, _ mark: Mark?) -> Configuration.State {
+    if state == "off" { return .off }
+    if !state.hasPrefix("/") || state.hasSuffix("/") || state.utf8.contains(0) {
+      note(mark, "state must be the absolute path of a file, or off, not \(quoted(state))")
+    }
+    return .file(state)
   }
 
   private mutating func guestMemory(_ section: YAMLMapping) -> Configuration.GuestMemory {

@@ -46,7 +46,7 @@ extension Attachment {
   static func fault(
     _ key: String, _ message: String, _ kind: ServiceError.Kind = .invalid
   ) -> RequestFault {
-    RequestFault([Self.kind.rawValue, key], "\(Self.kind.rawValue).\(key) \(message)")
+    RequestFault([Self.kind.rawValue, key], "\(Self.kind.rawValue).\(key) \(message)", kind)
   }
 
   /// A claim by the value of `key`.

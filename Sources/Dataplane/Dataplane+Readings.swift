@@ -4,13 +4,14 @@ public import Linux
 extension Dataplane {
   // ---- The MAC table ----
 
-  /// Records an address as if a frame from it had come in (vhost-user: SEND_RARP).
-  public func learn(_ mac: MACAddress, port number: Int) {
+  /// Records an address as if a frame from it had come in (vhost-user: SEND_RARP), `age` stamps ago.
+  public func learn(_ mac: MACAddress, port number: Int, age: Int = 0) {
     guard mac.isValidSource else { return }
     state.withLock { state in
       guard let port = port(number, state) else { return }
       let learned = table.enter(
-        ForwardingKey(mac), Destination(port: number), now: table.now, nil, port.roll)
+        ForwardingKey(mac), Destination(port: number), now: (table.now &- UInt64(age)) & 63,
+        nil, port.roll)
       if learned.has(.learned) { port.learned.learned += 1 }
       if learned.has(.moved) { port.learned.moved += 1 }
       if learned.has(.limited) { port.learned.limited += 1 }

@@ -110,7 +110,8 @@ public final class Subject {
     process.standardInput = input
     try process.runUnblocked()
     Subject.running.withLock { [pid] in _ = $0.insert(pid) }
-    let ready = Deadline.wait(milliseconds: 30_000) {
+    // A thousand ports take a busy machine its time.
+    let ready = Deadline.wait(milliseconds: 120_000) {
       !process.isRunning
         || plan.sockets.allSatisfy { FileManager.default.fileExists(atPath: $0) }
           && (plan.control == nil || port != nil)

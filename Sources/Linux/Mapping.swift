@@ -111,3 +111,16 @@ internal import SystemPackage
   /// Mappings that have vanished so far in this process.
   public static var vanishedCount: UInt { clx_guard_count() }
 }
+
+extension Mapping {
+  /// Zeroed memory of this process alone, `length` bytes, in small pages.
+  public static func own(_ length: Int) throws(SystemError) -> Mapping {
+    var address: UnsafeMutableRawPointer?
+    // SAFETY: the kernel chooses the address; the object owns it from here on.
+    try SystemError.check(
+      unsafe clx_map_anonymous(length, 0, &address), "map \(length) bytes")
+    let base = unsafe address.unsafelyUnwrapped
+    return unsafe Mapping(
+      base: base, length: length, pageSize: 4096, mapped: base, mappedLength: length)
+  }
+}

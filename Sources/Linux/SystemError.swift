@@ -10,6 +10,9 @@ public struct SystemError: Error, Sendable, Equatable, CustomStringConvertible {
     self.errno = errno
   }
 
+  /// Whether somebody else has what was asked for.
+  public var isInUse: Bool { errno == .addressInUse || errno == .resourceBusy }
+
   public var description: String { "\(operation): \(errno)" }
 
   /// Turns a CLinux result (a value, or -errno) into a value or an error.

@@ -62,6 +62,7 @@ final class Housekeeping: Sendable {
           isLinkChange = true
           nextLinks = time + .seconds(1)
         }
+        weakParent?.saveState()
         for port in weakParent?.allPorts ?? [] {
           port.inspect()
           if isLinkChange { port.inspectLink() }

@@ -30,6 +30,7 @@ extension Switch {
       }
     }
     let port = try made.get()
+    noteChange()
     logger.info("port '\(request.name)' added")
     return port.snapshot(macs: [:])
   }
@@ -87,10 +88,21 @@ extension Switch {
       }
     }
     // Not under the lock: a front-end that can keep its thread in the kernel keeps only this caller.
-    port?.stop()
+    if let port { end(port) }
     let found = port != nil
     if !found { throw ServiceError(.notFound, "there is no port \(quoted(name))") }
     logger.info("port '\(name)' removed")
+  }
+
+  /// Ends a port that is not to come back.
+  func end(_ port: any SwitchPort) {
+    port.stop()
+    let name = port.request.name
+    // Another of the name may have taken its place.
+    changes.withLock { _ in
+      if !allPorts.contains(where: { $0.request.name == name }) { positions?.release(name) }
+    }
+    noteChange()
   }
 
   public func changePort(named name: String, _ change: PortChange) throws(ServiceError) -> Port {
@@ -109,6 +121,7 @@ extension Switch {
       }
     }
     let port = try changed.get()
+    noteChange()
     logger.info("port '\(name)' changed")
     return port.snapshot(macs: addressCounts)
   }

@@ -27,7 +27,8 @@ extension Switch {
       }
     }
     // Not under the lock, as in `removePort`.
-    for port in leaving { port.stop() }
+    for port in leaving { end(port) }
+    noteChange()
     let report = try result.get()
     for name in report.added { logger.info("port '\(name)' added") }
     for name in report.changed { logger.info("port '\(name)' changed") }

@@ -68,12 +68,26 @@ public final class Switch: Sendable {
   let changes = Lock(0)
   /// Ports that are part of a loop, or were.
   let loops = Lock<[ObjectIdentifier: LoopNote]>([:])
+  /// Where the state is left for a successor; `nil`: nowhere.
+  let stateFile: StateFile?
+  /// Where packed rings are: in that file, or in memory of this process, for front-ends that come back.
+  let positions: RingPositions?
+  /// What the front-ends of a predecessor's ports were offered, by the ports' names.
+  let offered: [String: SavedState.FrontEnd]
+  let saving = Lock(Saving())
   private let log = Lock(LogLimit())
   private let started = ContinuousClock.now
   private let housekeeping: Lock<Housekeeping?>
 
   /// Starts the workers; fails when a CPU can't be used or there is no memory.
-  public convenience init(_ configuration: Configuration, logger: Logger) throws {
+  ///
+  /// - Parameters:
+  ///   - state: where what a successor needs is kept.
+  ///   - predecessor: what one left.
+  public convenience init(
+    _ configuration: Configuration, logger: Logger, state: StateFile? = nil,
+    predecessor: SavedState? = nil
+  ) throws {
     let dataplane = try Dataplane(
       .init(
         workers: configuration.cpus.map { cpu in
@@ -81,11 +95,19 @@ public final class Switch: Sendable {
             cpu: configuration.pinned ? cpu : nil, node: configuration.topology.node(ofCPU: cpu))
         }, poll: configuration.busy ? .busy : .adaptive, macEntries: configuration.macEntries,
         hugepages: configuration.hugepages))
-    try self.init(configuration, dataplane, logger: logger)
+    try self.init(
+      configuration, dataplane, logger: logger, state: state, predecessor: predecessor)
   }
 
   /// - Parameter dataplane: has a worker for each CPU of the configuration.
-  init(_ configuration: Configuration, _ dataplane: Dataplane, logger: Logger) throws {
+  init(
+    _ configuration: Configuration, _ dataplane: Dataplane, logger: Logger,
+    state: StateFile? = nil, predecessor: SavedState? = nil
+  ) throws {
+    stateFile = state
+    positions =
+      state?.positions ?? (try? Mapping.own(RingPositions.byteCount)).map(RingPositions.init)
+    offered = (predecessor?.ports ?? []).reduce(into: [:]) { $0[$1.request.name] = $1.frontEnd }
     self.configuration = configuration
     self.dataplane = dataplane
     self.logger = logger
@@ -118,6 +140,7 @@ public final class Switch: Sendable {
       keeper?.stop()
       keeper = nil
     }
+    endSaving()
     // The workers first: without them each port goes at once, with no plan to rebuild and no turn to await.
     dataplane.stop()
     let all = changes.withLock { _ in

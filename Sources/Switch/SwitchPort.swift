@@ -34,12 +34,15 @@ protocol SwitchPort: AnyObject, Sendable {
   func cut(_ isCut: Bool)
   /// Bytes of shared memory that its other side has given back of late, as of the last `inspect`.
   var memoryGivenBack: Int { get }
+  /// The process that drives the port, where there is one.
+  var frontEnd: SavedState.FrontEnd? { get }
   /// Ends what the port does with such memory, as workers had to wait for it.
   func endStalls(milliseconds: Int)
 }
 
 extension SwitchPort {
   var memoryGivenBack: Int { 0 }
+  var frontEnd: SavedState.FrontEnd? { nil }
   func endStalls(milliseconds: Int) {}
   func takePlace() throws {}
   func inspectLink() {}

@@ -42,7 +42,11 @@ extension VhostBackend {
     if memory.hasVanished { throw BackendError(QueueFault.memoryVanished.explanation) }
     if isDistrusted { throw BackendError(QueueFault.invalidationsMissing.explanation) }
     if isTranslated, iotlb == nil { throw BackendError("there is no descriptor for an IOTLB") }
-    let setup = RingSetup(ring)
+    var setup = RingSetup(ring)
+    if setup.packed, let place = port.journals {
+      setup.journal = place.journal(of: ring.index)
+      setup.keepsJournal = place.keeper
+    }
     if let iotlb { try requireTranslations(setup, of: ring.index, iotlb) }
     let node =
       iotlb.map { $0.node(device: ring.descriptors) } ?? memory.node(user: ring.descriptors)
@@ -52,7 +56,7 @@ extension VhostBackend {
   private func note(_ ring: RingConfiguration, _ setup: RingSetup, worker: Int, node: Int?) {
     // Its eventfds may be exchanged, and are not to be kept here.
     var kept = setup
-    (kept.kick, kept.call) = (nil, nil)
+    (kept.kick, kept.call, kept.keepsJournal, kept.journal) = (nil, nil, nil, nil)
     running[ring.index] = (worker, kept)
     port.status.update { status in
       status.guestNode = node ?? status.guestNode
@@ -76,6 +80,10 @@ extension VhostBackend {
       port.status.update { $0.rings[index] = nil }
       return position ?? setup.base
     }
+  }
+
+  func forgetPositions(_ indices: [Int]) {
+    for index in indices { port.journals?.journal(of: index).forget() }
   }
 
   // ---- Of a running ring ----
@@ -108,7 +116,7 @@ extension RingSetup {
     let features = ring.features
     self.init(
       size: ring.size, descriptors: ring.descriptors, avail: ring.driver, used: ring.device,
-      base: ring.base, packed: features.contains(.ringPacked),
+      base: ring.base, agreedBase: ring.agreedBase, packed: features.contains(.ringPacked),
       inOrder: features.contains(.inOrder), eventIndex: features.contains(.ringEventIdx),
       indirect: features.contains(.ringIndirectDesc),
       mergeable: features.contains(.netMrgRxbuf), version1: features.contains(.version1),

@@ -35,7 +35,20 @@ final class VhostBackend: Backend {
 
   // ---- What is offered ----
 
-  var features: Features {
+  var features: Features { VhostBackend.features(of: port) }
+
+  /// What a port offers to the front-end that it has.
+  static func features(of port: VhostPort) -> Features {
+    offered(by: port).union(port.keptFeatures.withLock { $0 })
+  }
+
+  /// Every offload that can be offered.
+  static var offloads: Features {
+    OffloadName.allCases.reduce(into: Features()) { $0.insert($1.feature) }
+  }
+
+  /// What a port offers to everyone.
+  static func offered(by port: VhostPort) -> Features {
     var offered: Features = [
       .version1, .netMrgRxbuf, .anyLayout, .ringIndirectDesc, .ringEventIdx,
       .ringPacked, .inOrder, .netMTU, .accessPlatform, .vhostUserProtocol,

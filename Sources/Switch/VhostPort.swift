@@ -5,59 +5,6 @@ internal import Logging
 internal import SystemPackage
 internal import VhostUser
 
-extension VhostUserRequest: PortMaker {
-  func check() throws {
-    guard mode != .client else { return }
-    try UnixListener.check(path: path, owner: owner, group: group)
-  }
-
-  func makePort(_ request: PortRequest, in parent: Switch, aside: Bool) throws -> any SwitchPort {
-    try VhostPort(request, self, in: parent, aside: aside)
-  }
-
-  var canBePrepared: Bool { true }
-
-  func spelledOut(_ configuration: Switch.Configuration) -> any Attachment {
-    var whole = self
-    whole.path = Directory.place(path)
-    whole.mode = mode ?? .server
-    whole.queues = queues ?? 1
-    whole.memory = "\(memory.flatMap(memorySize) ?? configuration.memoryPerPort)"
-    whole.regions = regions ?? configuration.regionsPerPort
-    // What stands for the same is the same. What is wrong stays as it is written.
-    if case .success(let names) = OffloadName.names(offloads ?? ["all"]) {
-      whole.offloads = names.isEmpty ? ["none"] : names.map(\.rawValue)
-    }
-    if whole.mode == .server {
-      let own = Identity.current
-      whole.owner = Self.number(owner, own.user) { try? Identity.user(named: $0) }
-      whole.group = Self.number(group, own.group) { try? Identity.group(named: $0) }
-      whole.permissions = String(bits, radix: 8)
-    }
-    return whole
-  }
-
-  /// The number of a user or group; what nobody knows stays as it is written.
-  private static func number(
-    _ name: String?, _ own: UInt32, _ find: (String) -> UInt32?
-  ) -> String {
-    guard let name else { return "\(own)" }
-    return find(name).map(String.init) ?? name
-  }
-
-  var foundation: any Attachment {
-    var foundation = self
-    (foundation.owner, foundation.group, foundation.permissions) = (nil, nil, nil)
-    (foundation.memory, foundation.regions) = (nil, nil)
-    return foundation
-  }
-
-  func standardMACs(_ configuration: Switch.Configuration) -> Int? { configuration.macsPerPort }
-
-  /// Permission bits of the socket.
-  fileprivate var bits: UInt32 { permissions.flatMap(permissionBits) ?? 0o660 }
-}
-
 /// A vhost-user port: its socket, the thread that serves front-ends on it one after another, and the
 /// back-end that turns what they ask into rings.
 final class VhostPort: SwitchPort {
@@ -69,7 +16,11 @@ final class VhostPort: SwitchPort {
   /// What is offered of what workers may do for the guest, or leave to it.
   let offloads: [OffloadName]
   let status: PortStatus
-  private unowned let parent: Switch
+  /// Where its packed rings are noted.
+  let journals: RingPositions.Place?
+  unowned let parent: Switch
+  /// What its front-end of the moment is offered besides (`features(keptFor:)`).
+  let keptFeatures = Lock<Features>([])
   private let finish: EventFD
   /// Signalled when there is another listener.
   private let renewed: EventFD
@@ -99,6 +50,7 @@ final class VhostPort: SwitchPort {
     number = try parent.dataplane.addPort(
       pairs: pairs, addresses: request.macs ?? parent.configuration.macsPerPort)
     status = PortStatus(queues: 2 * pairs)
+    journals = parent.positions?.place(of: request.name)
     if let mtu = request.mtu { parent.dataplane.setMTU(mtu, port: number) }
   }
 
@@ -257,6 +209,7 @@ final class VhostPort: SwitchPort {
   /// Serves one front-end to its end. Returns `false` when the port is being stopped.
   private func runSession(_ connection: OwnedFD, listener: OwnedFD?) -> Bool {
     let peer = UnixSocket.peer(connection)
+    keptFeatures.withLock { $0 = features(keptFor: peer?.pid) }
     status.update { status in
       status.connected = true
       status.pid = peer?.pid
@@ -268,6 +221,7 @@ final class VhostPort: SwitchPort {
       parent.logger.info(
         "port '\(request.name)': front-end connected\(peer.map { " (pid \($0.pid))" } ?? "")")
     }
+    parent.noteChange()
     let backend = VhostBackend(self, in: parent)
     let end = Session(
       connection: connection, backend: backend, stop: finish, listener: listener,
@@ -277,6 +231,7 @@ final class VhostPort: SwitchPort {
       status.connected = false
       status.pid = nil
     }
+    parent.noteChange()
     switch end {
     case .stopped: return false
     case .frontEndClosed:

@@ -89,6 +89,10 @@ public protocol Backend: AnyObject {
   ///   ring; of a packed one avail index and wrap counter in bits 0–15, used index and wrap counter in bits 16–31.
   func stopRings(_ indices: [Int]) -> [UInt32]
 
+  /// The front-end knows where stopped rings go on, or has them begin anew: what was noted of that for a front-end that does
+  /// not is void.
+  func forgetPositions(_ indices: [Int])
+
   /// Has a running ring's driver be told of used buffers by another eventfd (SET_VRING_CALL); `nil`: by none. On
   /// return nothing uses the old one any more.
   func setCall(_ descriptor: OwnedFD?, of index: Int)
@@ -132,6 +136,7 @@ extension Backend {
   public func removeTranslations(from first: UInt64, through last: UInt64) -> [Int] { [] }
   public func renewMisses() {}
   public func abandonRings(_ indices: [Int]) {}
+  public func forgetPositions(_ indices: [Int]) {}
   public func suspendRings(_ indices: [Int]) -> [UInt32] { stopRings(indices) }
 }
 
@@ -200,6 +205,8 @@ public struct RingConfiguration: Sendable {
   public let logAddress: UInt64?
   /// Where to begin, as in `stopRings`'s result.
   public var base: UInt32
+  /// What the front-end takes for the base; another when the ring has run and goes on elsewhere.
+  public let agreedBase: UInt32
   /// What the driver accepted, `.logAll` included.
   public let features: Features
   public var enabled: Bool
@@ -211,7 +218,8 @@ public struct RingConfiguration: Sendable {
 
   public init(
     index: Int, size: Int, descriptors: UInt64, driver: UInt64, device: UInt64,
-    logAddress: UInt64?, base: UInt32, features: Features, enabled: Bool, kick: OwnedFD?,
+    logAddress: UInt64?, base: UInt32, agreedBase: UInt32, features: Features, enabled: Bool,
+    kick: OwnedFD?,
     call: OwnedFD?, error: OwnedFD?
   ) {
     self.index = index
@@ -221,6 +229,7 @@ public struct RingConfiguration: Sendable {
     self.device = device
     self.logAddress = logAddress
     self.base = base
+    self.agreedBase = agreedBase
     self.features = features
     self.enabled = enabled
     self.kick = kick

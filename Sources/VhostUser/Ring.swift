@@ -30,6 +30,8 @@ struct Ring {
   var address: VringAddress?
   /// Where to begin next: from SET_VRING_BASE, or where the back-end ended.
   var base: UInt32 = 0
+  /// What the front-end takes for it: what it sent last, or was told.
+  var agreedBase: UInt32 = 0
   var kick = Kick.none
   var call: OwnedFD?
   var error: OwnedFD?
@@ -57,7 +59,8 @@ struct Ring {
     return RingConfiguration(
       index: index, size: size, descriptors: address.descriptor, driver: address.available,
       device: address.used, logAddress: isLogged ? address.log : nil, base: base,
-      features: features, enabled: isEnabled(features), kick: kickFD, call: call, error: error)
+      agreedBase: agreedBase, features: features, enabled: isEnabled(features), kick: kickFD,
+      call: call, error: error)
   }
 
   static let maximumSize = 32_768

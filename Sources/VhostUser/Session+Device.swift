@@ -89,7 +89,9 @@ extension Session {
       rings[index].size = nil
       rings[index].address = nil
       rings[index].base = 0
+      rings[index].agreedBase = 0
     }
+    backend.forgetPositions(Array(rings.indices))
     if features != nil { accept(nil) }
     if !status.isEmpty {
       status = []

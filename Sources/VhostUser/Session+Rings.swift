@@ -31,7 +31,10 @@ extension Session {
     if let flaw = Ring.flaw(base: state.number, packed: isPacked) {
       throw .refused(.setVringBase, flaw)
     }
-    return try reconfigure([index]) { rings[index].base = state.number }
+    return try reconfigure([index]) {
+      rings[index].base = state.number
+      rings[index].agreedBase = state.number
+    }
   }
 
   /// Stops the ring until its next kick. A ring that was not live has its base all the same.
@@ -40,6 +43,8 @@ extension Session {
     stop([index])
     rings[index].kick = .none
     forgetTranslations()
+    rings[index].agreedBase = rings[index].base
+    backend.forgetPositions([index])
     return .reply(VringState(index: state.index, number: rings[index].base).bytes)
   }
 

@@ -173,13 +173,17 @@ public import Linux
   /// Attaches the rings as they are to a back-end on a new connection, as QEMU does when a back-end comes
   /// back: each begins with the oldest buffer that was not returned. The same features must be offered
   /// again (E102).
-  public func reconnect(_ newFrontEnd: FrontEnd) throws(FrontEndError) {
+  ///
+  /// - Parameter bases: what the front-end takes for the rings' bases, by vring; `nil`: what the guest knows.
+  public func reconnect(
+    _ newFrontEnd: FrontEnd, bases: [UInt32]? = nil
+  ) throws(FrontEndError) {
     let agreed = features
     newFrontEnd.timeout = options.timeout
     try newFrontEnd.negotiate(options.features, options.protocolFeatures)
     guard newFrontEnd.features == agreed else { throw .notOffered("the features there were") }
     frontEnd = newFrontEnd
-    try start(bases: nil)
+    try start(bases: bases)
   }
 
   private func start(bases from: [UInt32]?) throws(FrontEndError) {

@@ -29,7 +29,7 @@ extension Confinement {
   ]
 
   private static let files = [
-    "openat", "open", "close", "read", "readv", "pread64", "write", "writev", "lseek",
+    "openat", "open", "close", "read", "readv", "pread64", "write", "pwrite64", "writev", "lseek",
     "fstat", "newfstatat", "stat", "lstat", "statx", "fstatfs", "getdents64", "getcwd",
     "access", "faccessat", "faccessat2", "readlink", "readlinkat",
     // A socket's file: made, given its mode and owner, put in another's place, removed.

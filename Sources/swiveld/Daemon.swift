@@ -8,12 +8,12 @@ import Switch
 /// The running daemon: the switch, the control servers, and the configuration they were made from.
 final class Daemon: Sendable {
   private let file: String?
-  private let logger: Logger
+  let logger: Logger
   private let readiness = Readiness()
-  private let network: Switch
+  let network: Switch
   private let confinement: Confinement
   /// What the ports of the file and those of the control interface go through.
-  private let service: ConfinedSwitch
+  let service: ConfinedSwitch
   private let servers: [ControlServer]
   /// In force; `reload` replaces its ports. Held while one is under way.
   private let settings: Lock<Configuration>
@@ -32,6 +32,8 @@ final class Daemon: Sendable {
     self.logger = logger
     try Daemon.check(settings, cpus: cpus)
     OpenFiles.raiseLimit()
+    // While the daemon may still open it, whoever it becomes.
+    let state = try Daemon.state(settings, logger: logger)
     confinement = try Confinement(settings, file: file, logger: logger)
     // Threads inherit their CPUs: control stays off the workers', where there are others.
     let others = cpus.filter { !settings.workers.cpus.contains($0) }
@@ -40,6 +42,7 @@ final class Daemon: Sendable {
     } else {
       try Affinity.confine(to: others)
     }
+    let predecessor = Daemon.predecessor(state, logger: logger)
     network = try Switch(
       Switch.Configuration(
         cpus: settings.workers.cpus, busy: settings.workers.poll == .busy,
@@ -47,7 +50,7 @@ final class Daemon: Sendable {
         macsPerPort: settings.macTable.perPort, memoryPerPort: settings.guestMemory.perPort,
         regionsPerPort: settings.guestMemory.regions, memoryOnDisks: settings.guestMemory.onDisks,
         cutsLoops: settings.macTable.loops == .cut),
-      logger: logger)
+      logger: logger, state: state, predecessor: predecessor)
     let service = ConfinedSwitch(network: network, confinement: confinement, log: log)
     self.service = service
     let main = ControlServer(socket: settings.control, service: service, logger: logger)
@@ -56,8 +59,9 @@ final class Daemon: Sendable {
     }
     servers = [main] + (reader.map { [$0] } ?? [])
     do {
-      for port in settings.ports { try add(port) }
-      for server in servers { try wait { try await server.start() } }
+      for port in settings.ports { try waitingForPlaces { try add(port) } }
+      if let predecessor { resume(predecessor, settings.ports) }
+      for server in servers { try waitingForPlaces { try wait { try await server.start() } } }
     } catch {
       for server in servers { try? wait { await server.stop() } }
       network.stop()
@@ -66,6 +70,7 @@ final class Daemon: Sendable {
     logger.info(
       "swivel \(swivelVersion) serves \(network.requests.count) ports; control socket \(settings.control.path)"
     )
+    network.keepState(file: settings.ports)
     service.reloading.withLock { reloading in
       reloading = { [weak self] () throws(ServiceError) in
         guard let self else { throw ServiceError(.exhausted, "the daemon ends") }
@@ -152,6 +157,7 @@ final class Daemon: Sendable {
         // Ports that came by the control interface are not the file's, and stay.
         let report = try service.replacePorts(next.ports, owned: Set(settings.ports.map(\.name)))
         settings = next
+        network.keepState(file: next.ports)
         return report
       }
       switch result {
@@ -186,6 +192,7 @@ final class Daemon: Sendable {
     if !isSame { fixed.append("control") }
     if next.macTable != now.macTable { fixed.append("mac-table") }
     if next.guestMemory != now.guestMemory { fixed.append("guest-memory") }
+    if next.statePath != now.statePath { fixed.append("state") }
     if !confinement.isSame(next.security, now.security) { fixed.append("security") }
     if fixed.isEmpty { return }
     throw ServiceError(

@@ -95,6 +95,22 @@ internal import Synchronization
       (base + (QueueState.controlOffset &+ 4)).assumingMemoryBound(to: Atomic<UInt32>.self))
   }
 
+  @inline(always)
+  private var journalWord: UnsafeMutablePointer<Atomic<UInt>> {
+    unsafe (base + (QueueState.controlOffset &+ 24)).assumingMemoryBound(to: Atomic<UInt>.self)
+  }
+
+  /// Where a packed ring's position is noted, if anywhere.
+  @inline(always)
+  var journal: RingJournal? {
+    unsafe RingJournal(address: journalWord.pointee.load(ordering: .relaxed))
+  }
+
+  /// Before the ring that is noted there has a user.
+  func setJournal(_ journal: RingJournal?) {
+    unsafe journalWord.pointee.store(journal?.address ?? 0, ordering: .relaxed)
+  }
+
   /// Has the driver be interrupted by another eventfd from now on. Workers may signal the old one until each has ended
   /// its turn.
   func setCall(_ descriptor: OwnedFD?) {

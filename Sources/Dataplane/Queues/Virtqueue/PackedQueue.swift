@@ -75,15 +75,34 @@ internal import Synchronization
     } else {
       ring.setUsed(next.index, bits | UInt64(written) | (written > 0 ? PackedRing.write : 0))
     }
+    if span > 1, !batches { markOthers(span) }
     unpublished &+= Int(span)
     next.advance(by: Int(span), size: ring.size)
+  }
+
+  /// Marks the descriptors of a chain behind its first, which no driver looks at again: so whoever finds the ring when this
+  /// process has died sees how far a burst goes of which the driver has not been shown the first (`RingJournal`).
+  @inline(never)
+  private func markOthers(_ span: UInt16) {
+    if state.journal == nil { return }
+    var place = next
+    for _ in 1..<min(Int(span), ring.size) {
+      place.advance(by: 1, size: ring.size)
+      ring.setUsed(place.index, ring.rest(place.index) & ~PackedRing.availMask | place.usedBits)
+    }
   }
 
   /// Shows the driver every element written so far.
   @inline(always)
   mutating func publish() {
     if heldIndex < 0 { return }
-    ring.publishUsed(heldIndex, held)
+    if let journal = state.journal {
+      journal.intend(next.word)
+      ring.publishUsed(heldIndex, held)
+      journal.settle(next.word)
+    } else {
+      ring.publishUsed(heldIndex, held)
+    }
     heldIndex = -1
     unsignalled &+= unpublished
     unpublished = 0

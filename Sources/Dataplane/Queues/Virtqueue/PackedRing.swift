@@ -91,6 +91,7 @@ internal import Synchronization
   static let kindMask: UInt64 =
     availMask | UInt64(Descriptor.next | Descriptor.write | Descriptor.indirect) &<< 48
   static let avail: UInt64 = UInt64(Descriptor.avail) &<< 48
+  static let used: UInt64 = UInt64(Descriptor.used) &<< 48
   static let write: UInt64 = UInt64(Descriptor.write) &<< 48
 }
 

@@ -14,6 +14,8 @@ public struct RingSetup: Sendable {
   /// ring the next descriptor to be used and its wrap counter in bits 16–31, or, where these are 0, the next to be taken in
   /// bits 0–15. In what `Dataplane.stopQueues` returns they are the same, as nothing is taken then that was not used.
   public var base: UInt32
+  /// What the front-end takes for the base. Another one than `base` once the ring has run and goes on elsewhere.
+  public var agreedBase: UInt32
   /// VIRTIO_F_RING_PACKED.
   public var packed: Bool
   /// VIRTIO_F_IN_ORDER.
@@ -30,10 +32,15 @@ public struct RingSetup: Sendable {
   public var kick: OwnedFD?
   /// `nil`: the driver polls and wants no interrupts.
   public var call: OwnedFD?
+  /// Where a packed ring's position is kept for whoever comes after this process; `nil`: nowhere.
+  public var journal: RingJournal?
+  /// What the journal's memory lives by.
+  public var keepsJournal: (any AnyObject & Sendable)?
 
   public init(
-    size: Int, descriptors: UInt64, avail: UInt64, used: UInt64, base: UInt32, packed: Bool = false,
-    inOrder: Bool = false, eventIndex: Bool, indirect: Bool, mergeable: Bool, version1: Bool,
+    size: Int, descriptors: UInt64, avail: UInt64, used: UInt64, base: UInt32,
+    agreedBase: UInt32? = nil, packed: Bool = false, inOrder: Bool = false, eventIndex: Bool,
+    indirect: Bool, mergeable: Bool, version1: Bool,
     offloads: Offloads = .none, enabled: Bool, kick: OwnedFD?, call: OwnedFD?
   ) {
     self.size = size
@@ -41,6 +48,7 @@ public struct RingSetup: Sendable {
     self.avail = avail
     self.used = used
     self.base = base
+    self.agreedBase = agreedBase ?? base
     self.packed = packed
     self.inOrder = inOrder
     self.eventIndex = eventIndex

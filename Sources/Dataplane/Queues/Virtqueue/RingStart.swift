@@ -19,6 +19,7 @@ extension SplitQueue {
     let used = unsafe try memory.place(of: parts[2])
     let base = UInt16(truncatingIfNeeded: setup.base)
     state.counters.setFault(nil)
+    state.setJournal(nil)
     unsafe self.init(
       ring: SplitRing(
         descriptors: descriptors, avail: avail, used: used, size: UInt16(size),
@@ -45,7 +46,7 @@ extension PackedQueue {
     }
     // What was taken and not given back is taken again. Some front-ends know of avail alone, and leave the other half 0.
     let used = setup.base >> 16
-    let next = PackedPosition(word: UInt16(truncatingIfNeeded: used == 0 ? setup.base : used))
+    var next = PackedPosition(word: UInt16(truncatingIfNeeded: used == 0 ? setup.base : used))
     guard next.index < size else {
       throw DataplaneError("a packed ring of \(size) descriptors can't begin at \(next.index)")
     }
@@ -54,10 +55,15 @@ extension PackedQueue {
     let driver = unsafe try memory.place(of: parts[1])
     let device = unsafe try memory.place(of: parts[2])
     state.counters.setFault(nil)
-    unsafe self.init(
-      ring: PackedRing(
-        descriptors: descriptors, driverArea: driver, deviceArea: device, size: size),
-      memory: memory.view, state: state,
+    let ring = unsafe PackedRing(
+      descriptors: descriptors, driverArea: driver, deviceArea: device, size: size)
+    if let journal = setup.journal {
+      if let known = journal.position(of: setup, ring) { next = known }
+      journal.begin(setup, at: next)
+    }
+    state.setJournal(setup.journal)
+    self.init(
+      ring: ring, memory: memory.view, state: state,
       headerSize: setup.version1 || setup.mergeable ? 12 : 10, eventIndex: setup.eventIndex,
       indirect: setup.indirect, mergeable: setup.mergeable, offloads: setup.offloads,
       // A receiveq's lengths differ, and each must be told.
@@ -95,7 +101,8 @@ extension RingSetup {
     unsafe queue.pointee.suppressKicks()
     unsafe queue.pointee.lookAhead(isTransmitq: place.isTransmitq)
     return unsafe RunningQueue(
-      name(queue), at: block, bytes: bytes, resources: [space], space: space,
+      name(queue), at: block, bytes: bytes, resources: [space] + (keepsJournal.map { [$0] } ?? []),
+      space: space,
       headerSize: UInt8(value.headerSize), offloads: offloads, isEnabled: enabled,
       doorbell: place.isTransmitq ? kick.map { Doorbell(descriptor: $0, isEdge: true) } : nil,
       call: call)
