@@ -216,7 +216,7 @@ struct ConfigurationReader {
     let before = problems.count
     var port = PortRequest(
       name: required(fields, "name") ?? "", mtu: integer(fields, "mtu", in: nil),
-      macs: integer(fields, "macs", in: nil))
+      macs: integer(fields, "macs", in: nil), link: choice(fields, "link"))
     for kind in PortKind.allCases {
       let type = kind.attachment
       guard let node = fields[kind.rawValue],

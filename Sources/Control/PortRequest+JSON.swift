@@ -102,7 +102,7 @@ extension PortRequest {
     let top = try JSONObject(value, place: "the port", keys: PortRequest.keys)
     self.init(
       name: try top.requiredString("name"), mtu: try top.integer("mtu"),
-      macs: try top.integer("macs"))
+      macs: try top.integer("macs"), link: try top.choice("link", as: PortLink.self))
     for kind in PortKind.allCases {
       guard let value = top.value(kind.rawValue) else { continue }
       let type = kind.attachment
@@ -119,9 +119,13 @@ extension PortChange {
     let top = try JSONObject(value, place: "the change", keys: PortChange.keys)
     func integer(_ key: String) throws(ServiceError) -> Int? { try top.integer(key) }
     func string(_ key: String) throws(ServiceError) -> String? { try top.string(key) }
+    func link(_ key: String) throws(ServiceError) -> PortLink? {
+      try top.choice(key, as: PortLink.self)
+    }
     self.init(
       mtu: try top.setting("mtu", integer), macs: try top.setting("macs", integer),
-      owner: try top.setting("owner", string), group: try top.setting("group", string),
+      link: try top.setting("link", link), owner: try top.setting("owner", string),
+      group: try top.setting("group", string),
       permissions: try top.setting("permissions", string),
       memory: try top.setting("memory", string), regions: try top.setting("regions", integer))
     if isEmpty {

@@ -37,9 +37,10 @@ extension Attachment {
 
   public func changed(by change: PortChange) throws(ServiceError) -> Self {
     var own = change
-    (own.mtu, own.macs) = (nil, nil)
+    (own.mtu, own.macs, own.link) = (nil, nil, nil)
     if own.isEmpty { return self }
-    throw ServiceError(.invalid, "of a \(Self.kind.rawValue) port only mtu and macs can change")
+    throw ServiceError(
+      .invalid, "of a \(Self.kind.rawValue) port only mtu, macs and link can change")
   }
 
   /// A fault of the value of `key`; its message begins with the key's full name: `tap.queues must be …`.

@@ -13,6 +13,7 @@ public struct PortChange: Encodable, Sendable, Equatable {
 
   public var mtu: Setting<Int>?
   public var macs: Setting<Int>?
+  public var link: Setting<PortLink>?
   public var owner: Setting<String>?
   public var group: Setting<String>?
   public var permissions: Setting<String>?
@@ -23,16 +24,18 @@ public struct PortChange: Encodable, Sendable, Equatable {
   public static let keys = CodingKeys.allCases.map(\.rawValue)
 
   public enum CodingKeys: String, CodingKey, CaseIterable {
-    case mtu, macs, owner, group, permissions, memory, regions
+    case mtu, macs, link, owner, group, permissions, memory, regions
   }
 
   public init(
-    mtu: Setting<Int>? = nil, macs: Setting<Int>? = nil, owner: Setting<String>? = nil,
-    group: Setting<String>? = nil, permissions: Setting<String>? = nil,
+    mtu: Setting<Int>? = nil, macs: Setting<Int>? = nil, link: Setting<PortLink>? = nil,
+    owner: Setting<String>? = nil, group: Setting<String>? = nil,
+    permissions: Setting<String>? = nil,
     memory: Setting<String>? = nil, regions: Setting<Int>? = nil
   ) {
     self.mtu = mtu
     self.macs = macs
+    self.link = link
     self.owner = owner
     self.group = group
     self.permissions = permissions
@@ -59,6 +62,7 @@ extension PortRequest {
     var next = self
     if let mtu = change.mtu { next.mtu = mtu.value }
     if let macs = change.macs { next.macs = macs.value }
+    if let link = change.link { next.link = link.value }
     if let attachment { next.attach(try attachment.changed(by: change)) }
     try next.validate()
     return next

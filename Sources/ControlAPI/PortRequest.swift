@@ -10,16 +10,20 @@ public struct PortRequest: Sendable, Equatable {
   /// Most addresses that may be learned on the port, 1 to 16777216; `nil`: of a vhost-user port what the switch was
   /// configured with, of a TAP as many as there is room for.
   public var macs: Int?
+  /// Whether frames pass; `nil`: they do.
+  public var link: PortLink?
   private var byKind = ByKind<any Attachment>()
 
   /// - Parameter attachments: what the port leads to, at most one of each kind. More or less than one in all is a
   ///   fault, which `faults` tells.
   public init(
-    name: String, attachments: [any Attachment] = [], mtu: Int? = nil, macs: Int? = nil
+    name: String, attachments: [any Attachment] = [], mtu: Int? = nil, macs: Int? = nil,
+    link: PortLink? = nil
   ) {
     self.name = name
     self.mtu = mtu
     self.macs = macs
+    self.link = link
     for attachment in attachments { attach(attachment) }
   }
 
@@ -44,15 +48,26 @@ public struct PortRequest: Sendable, Equatable {
   }
 }
 
+/// Whether an operator lets a port carry frames.
+public enum PortLink: String, Codable, Sendable, CaseIterable {
+  case up
+  /// Frames from there are dropped as `queue_disabled`, frames to there as `destination_down`; nothing is learned. vhost-user
+  /// has no way to tell the guest: its card keeps its link.
+  case down
+}
+
 extension PortRequest: Codable {
-  private static let ownKeys = (name: TextKey("name"), mtu: TextKey("mtu"), macs: TextKey("macs"))
+  private static let ownKeys = (
+    name: TextKey("name"), mtu: TextKey("mtu"), macs: TextKey("macs"), link: TextKey("link")
+  )
 
   public init(from decoder: any Decoder) throws {
     let container = try decoder.container(keyedBy: TextKey.self)
     self.init(
       name: try container.decode(String.self, forKey: PortRequest.ownKeys.name),
       mtu: try container.decodeIfPresent(Int.self, forKey: PortRequest.ownKeys.mtu),
-      macs: try container.decodeIfPresent(Int.self, forKey: PortRequest.ownKeys.macs))
+      macs: try container.decodeIfPresent(Int.self, forKey: PortRequest.ownKeys.macs),
+      link: try container.decodeIfPresent(PortLink.self, forKey: PortRequest.ownKeys.link))
     func read<Kind: Attachment>(_ type: Kind.Type) throws {
       self[type] = try container.decodeIfPresent(type, forKey: TextKey(Kind.kind.rawValue))
     }
@@ -64,6 +79,7 @@ extension PortRequest: Codable {
     try container.encode(name, forKey: PortRequest.ownKeys.name)
     try container.encodeIfPresent(mtu, forKey: PortRequest.ownKeys.mtu)
     try container.encodeIfPresent(macs, forKey: PortRequest.ownKeys.macs)
+    try container.encodeIfPresent(link, forKey: PortRequest.ownKeys.link)
     for attachment in attachments {
       try container.encode(attachment, forKey: TextKey(type(of: attachment).kind.rawValue))
     }

@@ -57,8 +57,10 @@ extension TapRequest: Attachment {
 
 extension PortRequest {
   /// An uplink's request.
-  public init(name: String, tap: TapRequest, mtu: Int? = nil, macs: Int? = nil) {
-    self.init(name: name, attachments: [tap], mtu: mtu, macs: macs)
+  public init(
+    name: String, tap: TapRequest, mtu: Int? = nil, macs: Int? = nil, link: PortLink? = nil
+  ) {
+    self.init(name: name, attachments: [tap], mtu: mtu, macs: macs, link: link)
   }
 
   /// What is asked for as an uplink.

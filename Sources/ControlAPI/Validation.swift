@@ -17,7 +17,7 @@ public struct RequestFault: Sendable, Equatable {
 /// socket ask here, so that neither accepts what the other refuses.
 extension PortRequest {
   /// The keys of a port, in the order that messages list them.
-  public static let keys = ["name"] + PortKind.allCases.map(\.rawValue) + ["mtu", "macs"]
+  public static let keys = ["name"] + PortKind.allCases.map(\.rawValue) + ["mtu", "macs", "link"]
 
   /// Throws everything that is wrong, separated by semicolons: as `.invalid`, unless all of it is of another kind.
   public func validate() throws(ServiceError) {

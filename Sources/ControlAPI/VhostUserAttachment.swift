@@ -114,8 +114,11 @@ extension VhostUserRequest: Attachment {
 
 extension PortRequest {
   /// A guest's port's request.
-  public init(name: String, vhostUser: VhostUserRequest, mtu: Int? = nil, macs: Int? = nil) {
-    self.init(name: name, attachments: [vhostUser], mtu: mtu, macs: macs)
+  public init(
+    name: String, vhostUser: VhostUserRequest, mtu: Int? = nil, macs: Int? = nil,
+    link: PortLink? = nil
+  ) {
+    self.init(name: name, attachments: [vhostUser], mtu: mtu, macs: macs, link: link)
   }
 
   /// What is asked for as a guest's port.

@@ -25,15 +25,20 @@ struct InterfaceState: Equatable, Sendable {
   var losses: UInt64 = 0
   /// The port was cut off as part of a loop.
   var isCut = false
+  /// An operator lets no frame pass.
+  var isSetDown = false
 
   init(name: String) {
     self.name = name
     found = name
   }
 
+  /// Whether no frame passes, whatever the interface is.
+  var isHeld: Bool { isCut || isSetDown }
+
   /// Whether frames that are sent there arrive.
   var carries: Bool {
-    if isCut { return false }
+    if isHeld { return false }
     return switch condition {
     case .up, .elsewhere(isUp: true): true
     case .down, .noCarrier, .elsewhere(isUp: false), .gone: false
@@ -47,7 +52,9 @@ struct InterfaceState: Equatable, Sendable {
   /// - Parameter wanted: the port's MTU, where one is asked for.
   func explanation(mtu wanted: Int?) -> String {
     var sentence = "\(start)\(renamed)"
-    if isCut, condition != .gone {
+    if isSetDown, condition != .gone {
+      sentence = "was set down (swivel port up), and no frame passes; otherwise: " + sentence
+    } else if isCut, condition != .gone {
       sentence =
         "cut off for a while, as part of a loop; otherwise: " + sentence
     }

@@ -50,13 +50,14 @@ extension PortRequest {
     guard let maker = try? maker else { return request }
     request.macs = macs ?? maker.standardMACs(configuration)
     request.attach(maker.spelledOut(configuration))
+    request.link = link ?? .up
     return request
   }
 
   /// What of it can only change with the port. Of a request that is spelled out.
   var foundation: PortRequest {
     var request = self
-    (request.mtu, request.macs) = (nil, nil)
+    (request.mtu, request.macs, request.link) = (nil, nil, nil)
     if let maker = try? maker { request.attach(maker.foundation) }
     return request
   }

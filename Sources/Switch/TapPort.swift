@@ -93,6 +93,7 @@ final class TapPort: SwitchPort {
       parent.dataplane.setMTU(next.mtu, port: number)
     }
     requested.withLock { $0 = next }
+    hold { $0.isSetDown = next.link == .down }
     inspectLink()
   }
 
@@ -107,6 +108,7 @@ final class TapPort: SwitchPort {
       try startQueues()
       look(&life)
     }
+    if request.link == .down { hold { $0.isSetDown = true } }
   }
 
   private func startQueues() throws {
@@ -198,7 +200,7 @@ final class TapPort: SwitchPort {
       state.name = next.name
       state.condition = .down
     }
-    if interface.withLock({ $0.isCut }) { enable(false) }
+    if interface.withLock({ $0.isHeld }) { enable(false) }
     look(&life)
     return true
   }
@@ -246,13 +248,16 @@ final class TapPort: SwitchPort {
 
   var canBeCut: Bool { true }
 
-  func cut(_ isCut: Bool) {
+  func cut(_ isCut: Bool) { hold { $0.isCut = isCut } }
+
+  /// Changes what keeps frames from passing, whatever the interface is.
+  private func hold(_ change: (inout InterfaceState) -> Void) {
     life.withLock { life in
       let old = interface.withLock { $0 }
-      if life.isStopped || old.isCut == isCut { return }
       var new = old
-      new.isCut = isCut
-      enable(!isCut)
+      change(&new)
+      if life.isStopped || new == old { return }
+      enable(!new.isHeld)
       take(new, after: old, &life)
     }
   }
@@ -288,7 +293,7 @@ final class TapPort: SwitchPort {
       port.add(
         Queue(
           index: index, direction: isReceiveq ? .receiveq : .transmitq,
-          state: isLost ? .broken : state.isCut ? .disabled : .running,
+          state: isLost ? .broken : state.isHeld ? .disabled : .running,
           worker: worker, workerNode: worker.map(parent.node(ofWorker:)), counters: counters))
     }
     port.macs = macs[number] ?? 0

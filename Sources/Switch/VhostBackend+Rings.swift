@@ -19,14 +19,19 @@ extension VhostBackend {
       }
     }
     if starts.isEmpty { return errors }
-    let results = parent.dataplane.startQueues(starts.map(\.start), of: port.number)
-    for (entry, error) in zip(starts, results) {
-      if let error {
-        if entry.start.index % 2 == 1 { parent.release([entry.start.worker]) }
-        errors[entry.place] = BackendError("\(error)")
-      } else {
-        suspended.remove(entry.start.index)
-        note(rings[entry.place], entry.setup, worker: entry.start.worker, node: entry.node)
+    port.enabling.withLock { _ in
+      let results = parent.dataplane.startQueues(starts.map(\.start), of: port.number)
+      for (entry, error) in zip(starts, results) {
+        if let error {
+          if entry.start.index % 2 == 1 { parent.release([entry.start.worker]) }
+          errors[entry.place] = BackendError("\(error)")
+        } else {
+          suspended.remove(entry.start.index)
+          note(rings[entry.place], entry.setup, worker: entry.start.worker, node: entry.node)
+          if port.isDown {
+            parent.dataplane.setEnabled(false, queue: entry.start.index, of: port.number)
+          }
+        }
       }
     }
     // Frames may have waited for them.
@@ -43,6 +48,7 @@ extension VhostBackend {
     if isDistrusted { throw BackendError(QueueFault.invalidationsMissing.explanation) }
     if isTranslated, iotlb == nil { throw BackendError("there is no descriptor for an IOTLB") }
     var setup = RingSetup(ring)
+    setup.enabled = ring.enabled && !port.isDown
     if setup.packed, let place = port.journals {
       setup.journal = place.journal(of: ring.index)
       setup.keepsJournal = place.keeper
@@ -106,8 +112,10 @@ extension VhostBackend {
   }
 
   func setEnabled(_ enabled: Bool, of index: Int) {
-    parent.dataplane.setEnabled(enabled, queue: index, of: port.number)
-    port.status.update { $0.rings[index]?.enabled = enabled }
+    port.enabling.withLock { _ in
+      parent.dataplane.setEnabled(enabled && !port.isDown, queue: index, of: port.number)
+      port.status.update { $0.rings[index]?.enabled = enabled }
+    }
   }
 }
 

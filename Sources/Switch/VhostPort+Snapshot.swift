@@ -34,12 +34,19 @@ extension VhostPort {
     return Queue(
       index: index, direction: isReceiveq ? .receiveq : .transmitq,
       state: ring == nil
-        ? .stopped : fault != nil ? .broken : ring?.enabled == true ? .running : .disabled,
+        ? .stopped
+        : fault != nil ? .broken : ring?.enabled == true && !isDown ? .running : .disabled,
       size: ring?.size ?? 0, worker: worker, workerNode: worker.map(node(ofWorker:)),
       error: fault?.explanation, counters: Counters(sample))
   }
 
   private func explain(_ status: PortStatus.Values, _ queues: [Queue]) -> (PortState, String) {
+    if isDown {
+      return (
+        .down,
+        "was set down (swivel port up \(request.name)): no frame passes, which its guest is not told"
+      )
+    }
     if !status.connected {
       if !isReachable {
         return (

@@ -9,6 +9,8 @@ internal import VhostUser
 /// back-end that turns what they ask into rings.
 final class VhostPort: SwitchPort {
   private let requested: Lock<PortRequest>
+  /// Held while rings are enabled or disabled, by whoever: the front-end and the operator have both to say so.
+  let enabling = Lock(0)
   let number: Int
   let path: String
   let mode: SocketMode
@@ -77,6 +79,7 @@ final class VhostPort: SwitchPort {
       }
     }
     requested.withLock { $0 = next }
+    if new.link != old.link { applyLink() }
     if new.mtu != old.mtu { applyMTU() }
   }
 
@@ -91,6 +94,20 @@ final class VhostPort: SwitchPort {
         group: after.group == before.group ? nil : after.group,
         permissions: after.permissions == before.permissions ? nil : after.bits)
     }
+  }
+
+  var isDown: Bool { request.link == .down }
+
+  /// Enables the rings that run, as far as their front-end has, or disables them.
+  private func applyLink() {
+    enabling.withLock { _ in
+      let rings = status.read { $0.rings.map { $0?.enabled == true } }
+      for (index, isEnabled) in rings.enumerated() where isEnabled {
+        parent.dataplane.setEnabled(!isDown, queue: index, of: number)
+      }
+    }
+    // Nothing that was learned there leads anywhere now.
+    if isDown { parent.dataplane.flush(port: number) }
   }
 
   /// Puts the smaller of what the operator allows and what the front-end asks for into force. The latter counts while the

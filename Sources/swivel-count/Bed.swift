@@ -28,12 +28,18 @@ struct Bed {
         guestAddress: region.guest, userAddress: region.user, mapping: region.mapping)
     ])
     for (index, place) in [guest.receiveqPlace, guest.transmitqPlace].enumerated() {
-      let setup = RingSetup(
+      var setup = RingSetup(
         size: Guest.ringSize, descriptors: place.descriptors, avail: place.avail,
         used: place.used, base: place.base, packed: workload.packed, inOrder: workload.inOrder,
         eventIndex: false, indirect: workload.layout == .indirect,
         mergeable: workload.mergeable, version1: true,
         offloads: offloads(isTransmitq: index == 1), enabled: true, kick: nil, call: nil)
+      if workload.packed {
+        // As in the daemon, where each packed ring has its record.
+        let record = try Mapping.own(RingJournal.byteCount)
+        setup.journal = unsafe RingJournal(record.base)
+        setup.keepsJournal = record
+      }
       let start = QueueStart(2 * pair + index, .ring(setup, memory: memory))
       if let error = plane.startQueues([start], of: port)[0] { throw error }
     }

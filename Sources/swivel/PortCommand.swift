@@ -7,7 +7,9 @@ struct PortCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "port", abstract: "Explain, add, change or remove a port.",
     subcommands: [
-      PortShowCommand.self, PortAddCommand.self, PortSetCommand.self, PortRemoveCommand.self,
+      PortShowCommand.self, PortAddCommand.self, PortSetCommand.self, PortUpCommand.self,
+      PortDownCommand.self,
+      PortRemoveCommand.self,
     ])
 }
 
@@ -30,8 +32,8 @@ struct PortAddCommand: ParsableCommand {
     usage: """
       swivel port add NAME --vhost-user PATH [--mode MODE] [--queues N] [--owner USER] \
       [--group GROUP] [--permissions OCTAL] [--memory SIZE] [--regions N] [--offloads WORDS] \
-      [--mtu BYTES] [--macs N]
-      swivel port add NAME --tap DEVICE [--queues N] [--mtu BYTES] [--macs N]
+      [--mtu BYTES] [--macs N] [--link LINK]
+      swivel port add NAME --tap DEVICE [--queues N] [--mtu BYTES] [--macs N] [--link LINK]
       """)
 
   @Argument(help: "The port's name: 1 to 64 characters of A-Z a-z 0-9 . _ -") var name: String
@@ -72,6 +74,8 @@ struct PortAddCommand: ParsableCommand {
       "Most addresses learned on it. Default: the daemon's (vhost-user), no limit (TAP).",
       valueName: "n"))
   var macs: Int?
+  @Option(help: "up, or down: no frame passes. Default: up.")
+  var link: PortLink?
   @OptionGroup var common: CommonOptions
 
   private static func mode(_ text: String) throws -> SocketMode {
@@ -90,7 +94,7 @@ struct PortAddCommand: ParsableCommand {
   }
 
   func request() throws -> PortRequest {
-    var request = PortRequest(name: name, mtu: mtu, macs: macs)
+    var request = PortRequest(name: name, mtu: mtu, macs: macs, link: link)
     if let vhostUser {
       request.vhostUser = VhostUserRequest(
         path: vhostUser, mode: mode, queues: queues, owner: owner, group: group,

@@ -1,6 +1,7 @@
-internal import ArgumentParser
-internal import ControlAPI
+public import ArgumentParser
+public import ControlAPI
 internal import ControlClient
+internal import Foundation
 
 struct PortSetCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -17,6 +18,8 @@ struct PortSetCommand: ParsableCommand {
     help: ArgumentHelp(
       "Most addresses learned on it; what was learned is forgotten.", valueName: "n"))
   var macs: SettingArgument<Int>?
+  @Option(help: "up, or down: no frame passes; the guest is not told.")
+  var link: SettingArgument<PortLink>?
   @Option(help: ArgumentHelp("User of the socket, by name or number.", valueName: "user"))
   var owner: SettingArgument<String>?
   @Option(help: "Group of the socket, by name or number.")
@@ -31,7 +34,8 @@ struct PortSetCommand: ParsableCommand {
 
   var change: PortChange {
     PortChange(
-      mtu: mtu?.setting, macs: macs?.setting, owner: owner?.setting, group: group?.setting,
+      mtu: mtu?.setting, macs: macs?.setting, link: link?.setting, owner: owner?.setting,
+      group: group?.setting,
       permissions: permissions?.setting, memory: memory?.setting, regions: regions?.setting)
   }
 
@@ -51,6 +55,46 @@ struct PortSetCommand: ParsableCommand {
     }
   }
 }
+
+/// `swivel port up` and `swivel port down`.
+protocol PortLinkCommand: ParsableCommand {
+  static var link: PortLink { get }
+  var name: String { get }
+  var common: CommonOptions { get }
+}
+
+extension PortLinkCommand {
+  func run() throws {
+    let reply = try common.client.patch(
+      "/v1/ports/\(ControlClient.segment(name))", PortChange(link: .value(Self.link)))
+    if common.json {
+      Output.write(String(decoding: reply, as: UTF8.self))
+    } else {
+      let port = try ControlClient.decode(Port.self, from: reply)
+      Output.write("\(port.name) is \(port.state.rawValue): \(port.explanation)\n")
+    }
+  }
+}
+
+struct PortUpCommand: PortLinkCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "up", abstract: "Let a port carry frames again.")
+  static let link = PortLink.up
+
+  @Argument(help: "The port's name.") var name: String
+  @OptionGroup var common: CommonOptions
+}
+
+struct PortDownCommand: PortLinkCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "down", abstract: "Let no frame pass a port; its guest is not told.")
+  static let link = PortLink.down
+
+  @Argument(help: "The port's name.") var name: String
+  @OptionGroup var common: CommonOptions
+}
+
+extension PortLink: ExpressibleByArgument {}
 
 /// A value, or the word `default`.
 struct SettingArgument<Value: ExpressibleByArgument & Encodable & Sendable & Equatable>:

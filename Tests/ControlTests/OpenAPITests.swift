@@ -127,14 +127,14 @@ import Yams
     try check(
       "PortChange",
       full: PortChange(
-        mtu: .standard, macs: .value(1), owner: .value("o"), group: .standard,
+        mtu: .standard, macs: .value(1), link: .value(.down), owner: .value("o"), group: .standard,
         permissions: .value("0600"), memory: .standard, regions: .value(2)), least: PortChange())
     try check("ErrorReply", full: ErrorReply(error: "e"), least: ErrorReply(error: "e"))
     try check(
       "PortRequest",
       full: PortRequest(
         name: "a", attachments: [VhostUserRequest(path: "/s"), TapRequest(device: "t")], mtu: 68,
-        macs: 16),
+        macs: 16, link: .down),
       least: PortRequest(name: "a"))
     try check(
       "VhostUserRequest",

@@ -198,7 +198,7 @@ import Testing
     (#"{"tap":{"device":"t"}}"#, "the key 'name' is missing in the port"),
     (
       #"{"nmae":"a"}"#,
-      "unknown key 'nmae' in the port; expected name, vhost-user, tap, mtu or macs (did you mean 'name'?)"
+      "unknown key 'nmae' in the port; expected name, vhost-user, tap, mtu, macs or link (did you mean 'name'?)"
     ),
     (
       #"{"name":"a","vhost-user":{"path":"/s","quues":1}}"#,

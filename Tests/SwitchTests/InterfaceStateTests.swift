@@ -43,6 +43,12 @@ import Testing
   }
 
   @Test func aPortThatIsCutOffCarriesNothing() {
+    let down = state { $0.isSetDown = true }
+    #expect(!down.carries && down.portState == .down)
+    #expect(
+      down.explanation(mtu: nil)
+        == "was set down (swivel port up), and no frame passes; otherwise: carries frames to and from the interface t0"
+    )
     let cut = state { $0.isCut = true }
     #expect(cut.portState == .down && !cut.carries)
     #expect(cut.explanation(mtu: nil).contains("cut off"))
