@@ -15,6 +15,7 @@ final class Daemon: Sendable {
   /// What the ports of the file and those of the control interface go through.
   private let service: ConfinedSwitch
   private let servers: [ControlServer]
+  private let watchdog: Watchdog?
   /// In force; `reload` replaces its ports. Held while one is under way.
   private let settings: Lock<Configuration>
   private let cpus: [Int]
@@ -55,10 +56,13 @@ final class Daemon: Sendable {
       ControlServer(socket: $0, service: service, logger: logger, readOnly: true)
     }
     servers = [main] + (reader.map { [$0] } ?? [])
+    let network = network
+    watchdog = try Watchdog(readiness, logger: logger) { network.pulse() }
     do {
       for port in settings.ports { try add(port) }
       for server in servers { try wait { try await server.start() } }
     } catch {
+      watchdog?.stop()
       for server in servers { try? wait { await server.stop() } }
       network.stop()
       throw error
@@ -127,6 +131,7 @@ final class Daemon: Sendable {
   /// Ends the daemon's work and removes what it made.
   func stop() {
     readiness.stopping()
+    watchdog?.stop()
     for server in servers { try? wait { await server.stop() } }
     network.stop()
     logger.info("stopped")
