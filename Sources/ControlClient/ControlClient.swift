@@ -49,6 +49,14 @@ public struct ControlClient: Sendable {
     try exchange("GET", target, Data())
   }
 
+  /// The process that listens at the control socket; `nil`: there is none, or it is of another PID namespace.
+  public var daemon: Int? {
+    guard let socket = try? connect(), let peer = UnixSocket.peer(socket), peer.pid > 0 else {
+      return nil
+    }
+    return peer.pid
+  }
+
   private func send(
     _ method: String, _ target: String, _ value: some Encodable
   ) throws(ClientError) -> Data {

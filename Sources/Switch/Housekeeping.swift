@@ -24,6 +24,7 @@ final class Housekeeping: Sendable {
         "interfaces can't be watched (\(error)): what becomes of an uplink is seen later")
     }
     weak let weakParent = parent
+    let rounds = parent.housekeepingRounds
     thread = try Linux.Thread(name: "housekeeping") {
       var nextAge = ContinuousClock.now + step
       var failures = LogLimit()
@@ -32,6 +33,8 @@ final class Housekeeping: Sendable {
       var lastLoops = ContinuousClock.now
       var nextLinks = ContinuousClock.now
       while true {
+        // What tells that this thread lives (`Pulse`).
+        rounds.withLock { $0 &+= 1 }
         let time = ContinuousClock.now
         if time >= nextAge {
           dataplane.age()

@@ -78,6 +78,8 @@ public final class Switch: Sendable {
   private let log = Lock(LogLimit())
   private let started = ContinuousClock.now
   private let housekeeping: Lock<Housekeeping?>
+  /// How often housekeeping has gone round.
+  let housekeepingRounds = Lock<UInt64>(0)
 
   /// Starts the workers; fails when a CPU can't be used or there is no memory.
   ///

@@ -18,7 +18,7 @@ struct Swivel: ParsableCommand {
     subcommands: [
       PortsCommand.self, PortCommand.self, MACsCommand.self, WorkersCommand.self,
       StatsCommand.self, TopCommand.self, HealthCommand.self, ReloadCommand.self,
-      LogLevelCommand.self,
+      LogLevelCommand.self, SupportCommand.self,
     ])
 }
 

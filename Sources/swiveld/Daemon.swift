@@ -15,6 +15,7 @@ final class Daemon: Sendable {
   /// What the ports of the file and those of the control interface go through.
   let service: ConfinedSwitch
   private let servers: [ControlServer]
+  private let watchdog: Watchdog?
   /// In force; `reload` replaces its ports. Held while one is under way.
   private let settings: Lock<Configuration>
   private let cpus: [Int]
@@ -58,11 +59,14 @@ final class Daemon: Sendable {
       ControlServer(socket: $0, service: service, logger: logger, readOnly: true)
     }
     servers = [main] + (reader.map { [$0] } ?? [])
+    let network = network
+    watchdog = try Watchdog(readiness, logger: logger) { network.pulse() }
     do {
       for port in settings.ports { try waitingForPlaces { try add(port) } }
       if let predecessor { resume(predecessor, settings.ports) }
       for server in servers { try waitingForPlaces { try wait { try await server.start() } } }
     } catch {
+      watchdog?.stop()
       for server in servers { try? wait { await server.stop() } }
       network.stop()
       throw error
@@ -132,6 +136,7 @@ final class Daemon: Sendable {
   /// Ends the daemon's work and removes what it made.
   func stop() {
     readiness.stopping()
+    watchdog?.stop()
     for server in servers { try? wait { await server.stop() } }
     network.stop()
     logger.info("stopped")

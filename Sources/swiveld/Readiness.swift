@@ -5,12 +5,19 @@ import Linux
 /// manager, or with one that does not listen, nothing happens: a daemon must not fail for that.
 struct Readiness: Sendable {
   private let address: String?
+  /// The longest that the manager waits for `alive` before it ends the daemon and starts another; `nil`: it does not.
+  let patience: Duration?
 
-  /// Looks for `NOTIFY_SOCKET` in the environment.
+  /// Looks for `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` in the environment.
   init(environment: [String: String] = ProcessInfo.processInfo.environment) {
     let address = environment["NOTIFY_SOCKET"] ?? ""
     // A path, or an abstract name after an "@". systemd has vsock: addresses too, for whole machines.
     self.address = address.hasPrefix("/") || address.hasPrefix("@") ? address : nil
+    // sd_watchdog_enabled(3): a process that inherited the variables from the one they are meant for is not watched.
+    let isMeant = environment["WATCHDOG_PID"].map { $0 == "\(getpid())" } ?? true
+    let microseconds = environment["WATCHDOG_USEC"].flatMap { Int($0) } ?? 0
+    let isWatched = self.address != nil && isMeant && microseconds > 0
+    patience = isWatched ? .microseconds(microseconds) : nil
   }
 
   /// The daemon serves; after a reload, again.
@@ -22,6 +29,9 @@ struct Readiness: Sendable {
     let now = DispatchTime.now().uptimeNanoseconds / 1000
     send(["RELOADING=1", "MONOTONIC_USEC=\(now)", "STATUS=reads its configuration again"])
   }
+
+  /// The daemon lives. Said again and again; a manager that waits for it in vain ends the daemon.
+  func alive() { send(["WATCHDOG=1"]) }
 
   func stopping() { send(["STOPPING=1", "STATUS=stops"]) }
 

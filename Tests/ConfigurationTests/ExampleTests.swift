@@ -78,6 +78,16 @@ import Yams
     #expect(try configuration("swivel.yaml").control.path.hasPrefix(directory + "/"))
   }
 
+  /// What an installed service starts with: the control socket where the command line asks, and nothing that a guest or
+  /// a network could notice.
+  @Test func thePackagesConfigurationHasNoPorts() throws {
+    let path = configs.deletingLastPathComponent().appendingPathComponent("packaging/swivel.yaml")
+    let configuration = try Configuration.load(path: path.path, cpu: 7)
+    #expect(configuration.ports.isEmpty)
+    #expect(configuration.control.path == defaultControlSocket)
+    #expect(configuration.workers.cpus == [7] && configuration.workers.poll == .adaptive)
+  }
+
   @Test func prometheusScrapesTheMetrics() throws {
     let root = try #require(try Yams.compose(yaml: text("prometheus.yml")))
     let job = try #require(root["scrape_configs"]?.sequence?.first)

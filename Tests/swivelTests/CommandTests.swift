@@ -170,7 +170,7 @@ import Testing
       "port add a --vhost-user /s --owner u --group g --permissions 0660",
       "port add a --tap t0 --queues 2", "port set a --mtu 1500", "port set a --macs default",
       "macs list", "macs --port a --mac 52:54:00:00:00:01", "ports --kind tap --state broken",
-      "health", "reload", "log-level", "log-level trace",
+      "health", "reload", "log-level", "log-level trace", "support --output /tmp/x.tar.gz",
     ] {
       _ = try Swivel.parseAsRoot(line.split(separator: " ").map(String.init))
     }

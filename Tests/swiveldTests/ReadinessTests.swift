@@ -7,7 +7,7 @@ import Testing
 
 @Suite struct ReadinessTests {
   /// A datagram socket at `address`, as a service manager has one.
-  private func manager(at address: String) throws -> OwnedFD {
+  static func manager(at address: String) throws -> OwnedFD {
     let socket = OwnedFD(
       taking: Glibc.socket(AF_UNIX, CInt(SOCK_DGRAM.rawValue), 0))
     var target = sockaddr_un()
@@ -23,7 +23,7 @@ import Testing
     return socket
   }
 
-  private func receive(_ socket: OwnedFD) throws -> String {
+  static func receive(_ socket: OwnedFD) throws -> String {
     var bytes = [UInt8](repeating: 0, count: 4096)
     let count = recv(socket.raw, &bytes, bytes.count, CInt(MSG_DONTWAIT))
     try #require(count >= 0, "no datagram")
@@ -33,13 +33,13 @@ import Testing
   @Test(arguments: ["/tmp/swivel-notify-", "@swivel-notify-"])
   func theManagerIsTold(prefix: String) throws {
     let address = prefix + UUID().uuidString.prefix(8)
-    let socket = try manager(at: address)
+    let socket = try Self.manager(at: address)
     defer { unlink(address) }
     let readiness = Readiness(environment: ["NOTIFY_SOCKET": address])
     readiness.ready("2 ports\non 1 worker")
-    #expect(try receive(socket) == "READY=1\nSTATUS=2 ports on 1 worker")
+    #expect(try Self.receive(socket) == "READY=1\nSTATUS=2 ports on 1 worker")
     readiness.reloading()
-    let lines = try receive(socket).split(separator: "\n")
+    let lines = try Self.receive(socket).split(separator: "\n")
     #expect(lines.first == "RELOADING=1")
     var now = timespec()
     clock_gettime(CLOCK_MONOTONIC, &now)
@@ -47,7 +47,7 @@ import Testing
     let microseconds = try #require(Int(stamp.dropFirst("MONOTONIC_USEC=".count)))
     #expect(abs(microseconds - (now.tv_sec * 1_000_000 + now.tv_nsec / 1000)) < 5_000_000)
     readiness.stopping()
-    #expect(try receive(socket).hasPrefix("STOPPING=1"))
+    #expect(try Self.receive(socket).hasPrefix("STOPPING=1"))
   }
 
   /// Nobody there, nothing set, nonsense: the daemon goes on.
@@ -62,6 +62,21 @@ import Testing
     #expect(throws: SystemError.self) { try NotifySocket.send("x", to: "/nonexistent/notify") }
     #expect(throws: SystemError.self) {
       try NotifySocket.send("x", to: "/" + String(repeating: "x", count: 107))
+    }
+  }
+
+  /// sd_watchdog_enabled(3).
+  @Test func whoIsWatchedKnowsForHowLong() {
+    func patience(_ more: [String: String]) -> Duration? {
+      Readiness(environment: ["NOTIFY_SOCKET": "/run/notify"].merging(more) { $1 }).patience
+    }
+    #expect(patience([:]) == nil)
+    #expect(patience(["WATCHDOG_USEC": "30000000"]) == .seconds(30))
+    #expect(patience(["WATCHDOG_USEC": "5", "WATCHDOG_PID": "\(getpid())"]) == .microseconds(5))
+    #expect(patience(["WATCHDOG_USEC": "5", "WATCHDOG_PID": "1"]) == nil)
+    #expect(patience(["WATCHDOG_USEC": "5", "NOTIFY_SOCKET": ""]) == nil)
+    for nonsense in ["", "0", "-5", "30s", "99999999999999999999"] {
+      #expect(patience(["WATCHDOG_USEC": nonsense]) == nil)
     }
   }
 }
