@@ -47,7 +47,7 @@ import Testing
     #expect(!down.carries && down.portState == .down)
     #expect(
       down.explanation(mtu: nil)
-        == "was set down (swivel port up), and no frame passes; otherwise: carries frames to and from the interface t0"
+        == "was set down (swivel port up), and no frame passes; otherwise: carries frames to and from the interface tap0"
     )
     let cut = state { $0.isCut = true }
     #expect(cut.portState == .down && !cut.carries)

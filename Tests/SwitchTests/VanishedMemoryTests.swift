@@ -73,10 +73,9 @@ extension SwitchTests {
         // Whoever touches his own rings finds them gone as well, and tells nobody anything any more.
         if loss.region != 0 {
           // As many as there are buffers: of few the first would do, over and over.
-          for _ in 0..<64 {
-            _ = victim.send(
-              TestFrame.make(to: .station(9), from: .station(8), sequence: sequence, length: 1000))
-          }
+          let frame = TestFrame.make(
+            to: .station(9), from: .station(8), sequence: sequence, length: 1000)
+          for _ in 0..<64 { _ = victim.send(frame) }
           _ = victim.collect()
         }
         _ = peer.collect()

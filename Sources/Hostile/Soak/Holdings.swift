@@ -75,7 +75,9 @@ extension Bed {
     if subject.end != "exit status 0" {
       throw SoakError("swiveld ended on SIGTERM with \(subject.end)")
     }
-    let left = (try? FileManager.default.contentsOfDirectory(atPath: "\(folder)/run")) ?? []
+    let all = (try? FileManager.default.contentsOfDirectory(atPath: "\(folder)/run")) ?? []
+    // What the next daemon goes on from is to be there.
+    let left = all.filter { $0 != "control.state" }
     if !left.isEmpty { throw SoakError("\(left.sorted().joined(separator: ", ")) left") }
     if let namespace, namespace.has(namespace.device) {
       throw SoakError("the device \(namespace.device) is left")

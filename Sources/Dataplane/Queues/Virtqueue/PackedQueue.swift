@@ -75,7 +75,7 @@ internal import Synchronization
     } else {
       ring.setUsed(next.index, bits | UInt64(written) | (written > 0 ? PackedRing.write : 0))
     }
-    if span > 1, !batches { markOthers(span) }
+    if _slowPath(span > 1), !batches { markOthers(span) }
     unpublished &+= Int(span)
     next.advance(by: Int(span), size: ring.size)
   }
