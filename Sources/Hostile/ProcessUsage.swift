@@ -30,14 +30,14 @@ public struct ProcessUsage: Sendable, Equatable {
 
   /// What this has beyond `before`, in words; empty: nothing worth mentioning.
   func excess(
-    over before: ProcessUsage, spareMappings: Int = ProcessUsage.spareMappings,
-    spareMemory: Int = ProcessUsage.spareMemory
+    over before: ProcessUsage, spareDescriptors: Int = 0,
+    spareMappings: Int = ProcessUsage.spareMappings, spareMemory: Int = ProcessUsage.spareMemory
   ) -> [String] {
     var found: [String] = []
     func compare(_ after: Int, _ before: Int, _ what: String) {
       if after > before { found.append("\(after - before) \(what)") }
     }
-    compare(descriptors, before.descriptors, "descriptors")
+    compare(descriptors, before.descriptors + spareDescriptors, "descriptors")
     compare(threads, before.threads, "threads")
     compare(mappings, before.mappings + spareMappings, "mappings")
     compare(memory >> 20, (before.memory + spareMemory) >> 20, "MiB")

@@ -58,7 +58,7 @@ internal import SystemPackage
 
   private static let pool = Lock(Pool())
   /// Threads that signal at the same time; more wait. Each takes a part of what the kernel has for all (`fs.aio-max-nr`).
-  private static let most = 8
+  public static let most = 8
 
   /// Adds one to an eventfd that a stranger holds too, and never waits for him. A full counter is left as it is.
   ///

@@ -22,6 +22,8 @@ final class PortStatus: Sendable {
   struct Values: Sendable {
     var connected = false
     var pid: Int?
+    /// When that process started (`SavedState.FrontEnd`).
+    var started: UInt64?
     var connections = 0
     /// Rings started so far, and as many when the front-end connected that is there now.
     var runs = 0

@@ -5,10 +5,10 @@ internal import VhostUser
 /// What a port has from its predecessor, in the process before, and leaves to its successor.
 extension VhostPort {
   var frontEnd: SavedState.FrontEnd? {
-    guard let pid = status.read({ $0.connected ? $0.pid : nil }) else { return nil }
+    let (pid, started) = status.read { ($0.connected ? $0.pid : nil, $0.started) }
+    guard let pid else { return nil }
     return SavedState.FrontEnd(
-      pid: pid, started: SavedState.FrontEnd.start(of: pid),
-      features: VhostBackend.features(of: self).rawValue)
+      pid: pid, started: started, features: VhostBackend.features(of: self).rawValue)
   }
 
   /// Features that the front-end was offered by a predecessor and are not offered any more. One that has taken them, and is

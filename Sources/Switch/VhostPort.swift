@@ -226,10 +226,12 @@ final class VhostPort: SwitchPort {
   /// Serves one front-end to its end. Returns `false` when the port is being stopped.
   private func runSession(_ connection: OwnedFD, listener: OwnedFD?) -> Bool {
     let peer = UnixSocket.peer(connection)
+    let started = peer.flatMap { SavedState.FrontEnd.start(of: $0.pid) }
     keptFeatures.withLock { $0 = features(keptFor: peer?.pid) }
     status.update { status in
       status.connected = true
       status.pid = peer?.pid
+      status.started = started
       status.connections += 1
       status.runsBefore = status.runs
       status.waitingFor = nil

@@ -12,13 +12,17 @@ final class Holdings {
 
   init(of bed: Bed) { self.bed = bed }
 
+  /// Descriptors that come with the first time that so many threads signal at once, and stay (`Notifier`).
+  private static let spareDescriptors = Notifier.most - 1
+
   /// Mappings that come and go without being a leak: each thread may have an allocator's arena of its own (two lines
   /// each, at most eight arenas for a CPU), and the stacks of threads that have ended are kept for the next, up to 40 MiB
   /// (five of them, two lines each).
   private static var spareMappings: Int { 2 * 8 * Affinity.cpuCount + 10 }
 
-  /// Bytes that the allocator may keep in those arenas: most of what was in use when most ports were there.
-  private static let spareMemory = 16 << 20
+  /// Bytes that the allocator may keep in those arenas: most of what was in use when most ports were there, and a state of a
+  /// thousand ports was written down.
+  private static let spareMemory = 24 << 20
 
   /// Throws when it does not give up what it has beyond the first time.
   ///
@@ -30,7 +34,8 @@ final class Holdings {
       self.usage = usage
       guard let first, !isDisturbed else { return true }
       excess = usage.excess(
-        over: first, spareMappings: Holdings.spareMappings, spareMemory: Holdings.spareMemory)
+        over: first, spareDescriptors: Holdings.spareDescriptors,
+        spareMappings: Holdings.spareMappings, spareMemory: Holdings.spareMemory)
       return excess.isEmpty
     }
     if !isDisturbed { first = first ?? usage }

@@ -1,6 +1,7 @@
 public import ControlAPI
 internal import Dataplane
 internal import Foundation
+internal import Glibc
 internal import Linux
 internal import Logging
 internal import VhostUser
@@ -15,7 +16,7 @@ extension Switch {
     var isDue = false
     var learning: UInt64 = 0
     var time = ContinuousClock.now
-    var pause = Duration.seconds(1)
+    var pause = Duration.zero
     /// The ports that the configuration file has.
     var file: [PortRequest] = []
     var lastFault: String?
@@ -28,7 +29,7 @@ extension Switch {
       saving.isDue = true
       saving.file = file
     }
-    saveState()
+    saveState(isLast: true)
   }
 
   /// A port or a front-end has come, gone or changed.
@@ -36,7 +37,9 @@ extension Switch {
 
   /// Leaves the present state, if it has changed in a way that matters. Ages alone do so once in an eighth of a lifetime:
   /// addresses that were heard since would else be too old when they are taken over.
-  func saveState() {
+  ///
+  /// - Parameter isLast: does so now, however much of the time it has taken of late.
+  func saveState(isLast: Bool = false) {
     guard let state = stateFile else { return }
     let learning = dataplane.addressCounts.learning
     let heard =
@@ -44,9 +47,9 @@ extension Switch {
     let now = ContinuousClock.now
     let file = saving.withLock { saving -> [PortRequest]? in
       let since = saving.time.duration(to: now)
-      let isLearned = saving.learning != heard && since >= saving.pause
       let isOld = heard > 0 && since >= .seconds(configuration.macAge / 8)
-      guard saving.isOn, saving.isDue || isLearned || isOld else { return nil }
+      let isChanged = saving.isDue || saving.learning != heard
+      guard saving.isOn, isOld || isChanged && (isLast || since >= saving.pause) else { return nil }
       saving.isDue = false
       saving.learning = heard
       saving.time = now
@@ -59,10 +62,10 @@ extension Switch {
     } catch {
       fault = "\(error)"
     }
-    // A great table takes its time, and is not to take all of it.
+    // A thousand ports and a great table take their time, and are not to take more than a fiftieth of all.
     let took = now.duration(to: .now)
     let isNew = saving.withLock { saving in
-      saving.pause = max(.seconds(1), took * 20)
+      saving.pause = max(.milliseconds(100), took * 50)
       defer { saving.lastFault = fault }
       return saving.lastFault != fault
     }
@@ -74,7 +77,7 @@ extension Switch {
   /// Leaves the last state; what becomes of ports from now on is the end of this process, and nobody's to go on from.
   func endSaving() {
     noteChange()
-    saveState()
+    saveState(isLast: true)
     saving.withLock { $0.isOn = false }
   }
 
@@ -99,14 +102,16 @@ extension Switch {
       }, addresses: Array(addresses.prefix(SavedState.mostAddresses)))
   }
 
-  static var boot: String {
+  static let boot =
     SmallFile.read("/proc/sys/kernel/random/boot_id")?
-      .trimmingCharacters(in: .whitespacesAndNewlines) ?? ""
-  }
+    .trimmingCharacters(in: .whitespacesAndNewlines) ?? ""
 
-  /// Seconds since the machine started.
+  /// Seconds since the machine started, those in which it slept among them.
   static var uptime: Double {
-    SmallFile.read("/proc/uptime")?.split(separator: " ").first.flatMap { Double($0) } ?? 0
+    var time = timespec()
+    // SAFETY: fills the local.
+    _ = unsafe clock_gettime(CLOCK_BOOTTIME, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
   }
 
   // ---- Taking over ----
