@@ -40,8 +40,12 @@ struct Confinement {
 
   /// Gives up what `settings` have no need for, in this thread and all that it starts.
   ///
-  /// - Parameter file: the configuration file, which a reload reads again.
-  init(_ settings: Configuration, file: String?, logger: Logger) throws {
+  /// - Parameters:
+  ///   - file: the configuration file, which a reload reads again.
+  ///   - opening: opens what will be out of reach, once the directories are there.
+  init(
+    _ settings: Configuration, file: String?, logger: Logger, opening: () throws -> Void = {}
+  ) throws {
     let security = settings.security
     if let threads = Confinement.threads, threads != 1 {
       logger.error(
@@ -50,6 +54,7 @@ struct Confinement {
     let identity = try Confinement.identity(settings, logger: logger)
     let places = Confinement.places(settings)
     Confinement.prepare(places, sockets: Confinement.sockets(settings), for: identity)
+    try opening()
 
     var prepared: Landlock.Prepared?
     let abi = Landlock.abi

@@ -12,7 +12,6 @@ extension Daemon {
       logger.info("no state is kept for a restart: the configuration turns it off")
       return nil
     }
-    Directory.make(Directory.of(path))
     do throws(SystemError) {
       return try StateFile(path: path) { logger.notice("\($0)") }
     } catch {

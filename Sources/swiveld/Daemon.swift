@@ -33,9 +33,10 @@ final class Daemon: Sendable {
     self.logger = logger
     try Daemon.check(settings, cpus: cpus)
     OpenFiles.raiseLimit()
-    // While the daemon may still open it, whoever it becomes.
-    let state = try Daemon.state(settings, logger: logger)
-    confinement = try Confinement(settings, file: file, logger: logger)
+    var state: StateFile?
+    confinement = try Confinement(settings, file: file, logger: logger) {
+      state = try Daemon.state(settings, logger: logger)
+    }
     // Threads inherit their CPUs: control stays off the workers', where there are others.
     let others = cpus.filter { !settings.workers.cpus.contains($0) }
     if others.isEmpty {
@@ -197,7 +198,7 @@ final class Daemon: Sendable {
     if !isSame { fixed.append("control") }
     if next.macTable != now.macTable { fixed.append("mac-table") }
     if next.guestMemory != now.guestMemory { fixed.append("guest-memory") }
-    if next.statePath != now.statePath { fixed.append("state") }
+    if next.statePath.map(Directory.place) != now.statePath.map(Directory.place) { fixed.append("state") }
     if !confinement.isSame(next.security, now.security) { fixed.append("security") }
     if fixed.isEmpty { return }
     throw ServiceError(
