@@ -198,7 +198,9 @@ final class Daemon: Sendable {
     if !isSame { fixed.append("control") }
     if next.macTable != now.macTable { fixed.append("mac-table") }
     if next.guestMemory != now.guestMemory { fixed.append("guest-memory") }
-    if next.statePath.map(Directory.place) != now.statePath.map(Directory.place) { fixed.append("state") }
+    if next.statePath.map(Directory.place) != now.statePath.map(Directory.place) {
+      fixed.append("state")
+    }
     if !confinement.isSame(next.security, now.security) { fixed.append("security") }
     if fixed.isEmpty { return }
     throw ServiceError(
