@@ -98,6 +98,10 @@ final class Bed: Sendable {
     try ControlClient.decode(ControlAPI.Port.self, from: get("/v1/ports/\(name)"))
   }
 
+  func workers() throws -> [ControlAPI.Worker] {
+    try ControlClient.decode([ControlAPI.Worker].self, from: get("/v1/workers"))
+  }
+
   func stats() throws -> Stats { try ControlClient.decode(Stats.self, from: get("/v1/stats")) }
 
   func add(_ request: PortRequest) throws { _ = try client.post("/v1/ports", request) }

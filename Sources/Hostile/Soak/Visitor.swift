@@ -224,10 +224,26 @@ final class Visitor {
 
   // ---- Accounts ----
 
+  /// What the guest and its port say of the transmitqs, for a message.
+  private var standing: String {
+    let own =
+      (try? guest.pairs.map { pair in
+        "\(pair.transmitq.outstanding) of \(pair.statistics.sentFrames), "
+          + "avail \(pair.transmitq.availIndex), used \(pair.transmitq.usedIndex)"
+      }) ?? []
+    let port = try? bed.port(name)
+    let queues = (port?.queues ?? []).filter { $0.direction == .transmitq }.map {
+      "\($0.index) \($0.state), \($0.counters.frames) frames \($0.error ?? "")"
+    }
+    let workers = ((try? bed.workers()) ?? []).map { "\($0.state), polls \($0.queues)" }
+    return
+      "\(own) chains are out; \(port?.explanation ?? ""), \(port?.lastError ?? ""); \(queues); \(workers)"
+  }
+
   /// Waits until all that was sent was taken; what has not arrived then was dropped by name, here or at the peer,
   /// unless it is forgiven.
   func settle(with peer: Visitor, forgiving: Bool = false) throws {
-    try bed.wait(for: "\(name)'s frames to be taken") {
+    try bed.wait(for: "\(name)'s frames to be taken: \(standing)") {
       try peer.collect(from: self)
       try collect(from: peer)
       return try outstanding() == 0

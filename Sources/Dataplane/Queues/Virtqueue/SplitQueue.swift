@@ -38,6 +38,9 @@ internal import Synchronization
   var nextUsed: UInt16
   /// `used.idx` when the driver was last considered for an interrupt.
   var signalledUsed: UInt16
+  /// `used.idx` as the driver sees it. Behind `nextUsed` while a burst is under way, or set aside: the driver may be
+  /// considered for what was shown before it meanwhile.
+  var shownUsed: UInt16 = 0
   /// Index of the memory region hit last.
   var region = 0
   /// Entries that may be there beyond `nextAvail`: the ring's size; 0 until the first is seen (`begin`).
@@ -53,9 +56,10 @@ internal import Synchronization
   /// Shows the driver every entry appended so far. With nothing new it leaves the driver's copy of the cache
   /// line alone.
   @inline(always)
-  func publish() {
-    if nextUsed == signalledUsed { return }
+  mutating func publish() {
+    if nextUsed == shownUsed { return }
     ring.publishUsed(nextUsed)
+    shownUsed = nextUsed
   }
 
   @inline(always)
@@ -115,6 +119,7 @@ internal import Synchronization
     nextAvail = seenAvail &- used <= ring.size ? used : base
     nextUsed = used
     signalledUsed = used
+    shownUsed = used
   }
 
   @inline(never)
@@ -142,17 +147,17 @@ internal import Synchronization
   // ---- Notifications ----
 
   @inline(always)
-  var hasNews: Bool { nextUsed != signalledUsed }
+  var hasNews: Bool { shownUsed != signalledUsed }
 
   /// Whether the driver wants to hear of what `publish` has shown since the last time (2.7.7.2). A full fence has
   /// come after `publish`.
   @inline(always)
   mutating func wantsInterrupt() -> Bool {
     let old = signalledUsed
-    if nextUsed == old { return false }
-    signalledUsed = nextUsed
+    if shownUsed == old { return false }
+    signalledUsed = shownUsed
     return eventIndex
-      ? clx_need_event(ring.usedEvent, nextUsed, old) != 0
+      ? clx_need_event(ring.usedEvent, shownUsed, old) != 0
       : ring.availFlags & 1 == 0
   }
 
