@@ -35,6 +35,26 @@ private let freeHugepages: Int = {
     }
   }
 
+  @Test(
+    "A copy is what it was made of, and nothing beside it changes, wherever the two lie in their pages"
+  )
+  func copies() {
+    let source = UnsafeMutableRawBufferPointer.allocate(byteCount: 16_384, alignment: 4096)
+    let target = UnsafeMutableRawBufferPointer.allocate(byteCount: 16_384, alignment: 4096)
+    defer { (source.deallocate(), target.deallocate()) }
+    for index in source.indices { source[index] = UInt8(truncatingIfNeeded: index % 251) }
+    for further in [0, 1, 12, 16, 31, 63, 64, 4032] {
+      for length in [0, 1, 63, 2047, 2048, 2049, 4111, 9000] {
+        target.copyBytes(from: repeatElement(0xAA, count: target.count))
+        clx_copy(target.baseAddress! + further, source.baseAddress!, length)
+        let inside = further..<(further + length)
+        #expect(
+          target[inside].elementsEqual(source[0..<length]), "\(length) bytes, \(further) further")
+        #expect(target.indices.allSatisfy { inside.contains($0) || target[$0] == 0xAA })
+      }
+    }
+  }
+
   @Test("HP-03: a region that is empty, wraps, or is longer than its file is refused")
   func refusals() throws {
     let file = try file(8192)
