@@ -113,6 +113,15 @@ extension DriverRing {
     return hasUsed
   }
 
+  /// Asks the device to interrupt once it has used `count` (1 or more) further buffers, not before: what drivers do whose
+  /// sender waits for room. Needs EVENT_IDX and a split ring. Returns whether so many are there already.
+  public func postponeInterrupts(by count: Int) -> Bool {
+    precondition(options.eventIndex && !options.packed && count >= 1)
+    usedEvent = nextUsedIndex &+ UInt16(count - 1)
+    atomicMemoryFence(ordering: .sequentiallyConsistent)
+    return usedIndex &- nextUsedIndex >= UInt16(count)
+  }
+
   /// Sleeps until the device interrupts or `milliseconds` are over; returns at once when used buffers are
   /// waiting. Returns whether there are any.
   public func waitForUsed(milliseconds: Int) throws(SystemError) -> Bool {
