@@ -147,6 +147,10 @@ struct Router: Sendable {
     if case .some(.none) = bytes {
       throw ServiceError(.invalid, "mac must be an address, not \(quoted(filter["mac"] ?? ""))")
     }
+    if let name = filter["port"], service.port(named: name) == nil {
+      // An empty list would hide a typing error.
+      throw ServiceError(.notFound, "there is no port \(quoted(name))")
+    }
     return service.macs().filter { entry in
       (filter["port"] == nil || entry.port == filter["port"])
         && (bytes == nil || addressBytes(entry.mac) == bytes ?? nil)

@@ -73,7 +73,7 @@ extension VhostUserRequest: Attachment {
     if mode == .client {
       let set = [("owner", owner), ("group", group), ("permissions", permissions)]
       for (key, value) in set where value != nil {
-        fault(key, "is for mode server: in mode client the front-end makes the socket")
+        fault(key, "is for mode server: in mode client the front-end makes the socket", .refused)
       }
     }
     if owner == "" { fault("owner", "must be a user's name or number") }
@@ -82,7 +82,11 @@ extension VhostUserRequest: Attachment {
       fault("permissions", "must be octal, as in '0660', not \(quoted(permissions))")
     }
     if let memory, memorySize(memory) == nil {
-      fault("memory", "must be a size from 1M to 64T, as in 64G, not \(quoted(memory))")
+      // A schema can say how a size is written, but hardly how much is too much.
+      let isSize = memory.wholeMatch(of: #/[1-9][0-9]*[MGT]/#) != nil
+      fault(
+        "memory", "must be a size from 1M to 64T, as in 64G, not \(quoted(memory))",
+        isSize ? .refused : .invalid)
     }
     if let regions, !regionLimits.contains(regions) {
       fault("regions", "must be 1 to 512, not \(regions)")

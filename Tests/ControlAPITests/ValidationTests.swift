@@ -33,6 +33,21 @@ import Testing
       PortRequest(name: name, tap: TapRequest(device: "t")).faults.map(\.keys) == [["name"]])
   }
 
+  @Test("What is well written, but too much, or of the other mode, is refused rather than malformed")
+  func refusedRatherThanMalformed() {
+    func kind(_ request: VhostUserRequest) -> ServiceError.Kind? {
+      do throws(ServiceError) {
+        try PortRequest(name: "a", vhostUser: request).validate()
+        return nil
+      } catch { return error.kind }
+    }
+    #expect(kind(VhostUserRequest(path: "/a", memory: "65T")) == .refused)
+    #expect(kind(VhostUserRequest(path: "/a", memory: "75921235M")) == .refused)
+    #expect(kind(VhostUserRequest(path: "/a", memory: "64 T")) == .invalid)
+    #expect(kind(VhostUserRequest(path: "/a", mode: .client, group: "kvm")) == .refused)
+    #expect(kind(VhostUserRequest(path: "a", mode: .client, group: "kvm")) == .invalid)
+  }
+
   @Test(arguments: [
     "", "relative", "./a", "/dir/", "/a\u{0}b", "/" + String(repeating: "x", count: 107),
   ])

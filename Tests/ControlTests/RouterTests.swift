@@ -79,6 +79,9 @@ import Testing
       ] {
         #expect(try fixture.ask("GET", "/v1/" + query).status == 400, "\(query)")
       }
+      for name in ["vm11", "%C3%97", ""] {
+        #expect(try fixture.ask("GET", "/v1/macs?port=\(name)").status == 404, "\(name)")
+      }
     }
   }
 

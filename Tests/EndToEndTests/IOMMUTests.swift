@@ -41,7 +41,7 @@ extension EndToEnd {
       for (guest, address) in [(vm1, "192.0.2.2"), (vm2, "192.0.2.1")] {
         try flood(guest, address, "-c 100 -i 0.05")
         // Forty-five frames each. One after another, as a burst may find no room in a slow peer's receiveq.
-        try flood(guest, address, "-c 20 -i 0.5 -s 65500")
+        try flood(guest, address, "-c 10 -i 0.3 -s 65500")
       }
       try vm1.transfer(to: "vm2", at: "192.0.2.2", mebibytes: 4)
       try vm2.transfer(to: "vm1", at: "2001:db8::1", mebibytes: 4)
