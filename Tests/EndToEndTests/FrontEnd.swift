@@ -116,7 +116,7 @@ struct FrontEnd: Sendable {
     FrontEnd(device: "rx_queue_size=256,tx_queue_size=256"),
     FrontEnd(device: "rx_queue_size=1024,tx_queue_size=1024"),
     FrontEnd(
-      device: "packed=on,indirect_desc=off,rx_queue_size=1024,tx_queue_size=1024", smoke: true),
+      device: "packed=on,indirect_desc=off,rx_queue_size=1024,tx_queue_size=1024"),
     // Sizes of the frames.
     FrontEnd(mtu: 9000),
     FrontEnd(device: "packed=on", mtu: 9000),
