@@ -68,8 +68,8 @@ int clx_epoll_remove(int epoll, int fd) {
 
 
 int clx_poll(const int *fds, const short *events, short *ready, int count, int milliseconds) {
-  struct pollfd set[4];
-  if (count < 0 || count > 4) return -EINVAL;
+  struct pollfd set[5];
+  if (count < 0 || count > 5) return -EINVAL;
   for (int i = 0; i < count; i++) set[i] = (struct pollfd){.fd = fds[i], .events = events[i]};
   int n = poll(set, (nfds_t)count, milliseconds);
   if (n < 0) return -errno;

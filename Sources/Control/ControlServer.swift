@@ -1,6 +1,6 @@
 public import ControlAPI
 internal import Dispatch
-internal import Linux
+public import Linux
 public import Logging
 internal import SystemPackage
 
@@ -43,12 +43,14 @@ public final class ControlServer: Sendable {
 
   /// Listens, and returns once clients can connect. Throws a `SystemError` or a `ServiceError` whose
   /// description says why not: another daemon answers there, a file that is no socket is in the way, …
-  public func start() async throws {
+  ///
+  /// - Parameter taken: where clients connect already, if another process has listened there until now.
+  public func start(on taken: UnixListener? = nil) async throws {
     try running.withLock { running in
       if running != nil {
         throw ServiceError(.conflict, "the control server runs already")
       }
-      let listener = try socket.listen()
+      let listener = try taken ?? socket.listen()
       let peers = try socket.peers()
       let stop = try EventFD()
       // Now, while there are some.
@@ -65,6 +67,11 @@ public final class ControlServer: Sendable {
     logger.info(
       "the control socket is \(socket.path)\(router.readOnly ? ", for reading alone" : "")")
   }
+
+  public var path: String { socket.path }
+
+  /// Where clients connect; `nil`: nowhere.
+  public var listener: UnixListener? { running.withLock { $0?.listener } }
 
   /// Ends all connections after the request each is serving, and removes the socket file.
   public func stop() async {

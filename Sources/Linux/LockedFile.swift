@@ -33,6 +33,12 @@ public final class LockedFile: Sendable {
     }
   }
 
+  /// Takes a file that another process has locked: the lock is the open file's, and so is held by both.
+  public init(taking descriptor: OwnedFD, path: String) {
+    self.path = path
+    self.descriptor = descriptor
+  }
+
   /// Gives the file a length in bytes; what is new of it is zeros.
   public func setLength(_ length: Int) throws(SystemError) {
     if ftruncate(descriptor.raw, length) != 0 {

@@ -10,12 +10,12 @@ public enum Poller {
     public static let write = Interest(rawValue: CShort(POLLOUT))
   }
 
-  /// Waits until one of at most four descriptors is ready (an error or a hang-up counts as ready), or
+  /// Waits until one of at most five descriptors is ready (an error or a hang-up counts as ready), or
   /// `milliseconds` (`nil`: for ever) are over. Returns what each is ready for, in order.
   public static func wait(
     _ entries: [(descriptor: CInt, interest: Interest)], milliseconds: Int? = nil
   ) throws(SystemError) -> [Bool] {
-    precondition(entries.count <= 4)
+    precondition(entries.count <= 5)
     let descriptors = entries.map(\.descriptor)
     let events = entries.map(\.interest.rawValue)
     var ready = [CShort](repeating: 0, count: entries.count)

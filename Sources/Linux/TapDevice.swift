@@ -55,6 +55,15 @@ public final class TapDevice: Sendable {
     self.whyDown = whyDown
   }
 
+  /// Goes on with the queues that another process has attached.
+  public init(taking queues: [OwnedFD], name: String, made: Bool, segmentsDatagrams: Bool) {
+    self.queues = queues
+    self.name = name
+    self.made = made
+    self.segmentsDatagrams = segmentsDatagrams
+    whyDown = nil
+  }
+
   /// Throws when processes have attached more queues to a device than `own`.
   private static func refuseShared(_ name: String, beyond own: Int) throws(SystemError) {
     // Where the kernel does not say, it is as it was before it could.

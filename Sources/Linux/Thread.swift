@@ -45,4 +45,5 @@ internal import SystemPackage
 /// The calling thread waits.
 public enum Pause {
   public static func milliseconds(_ count: Int) { usleep(UInt32(clamping: count * 1000)) }
+  public static func microseconds(_ count: Int) { usleep(UInt32(clamping: count)) }
 }

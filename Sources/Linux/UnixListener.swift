@@ -7,7 +7,10 @@ internal import SystemPackage
 public final class UnixListener: Sendable {
   public let path: String
   public let descriptor: OwnedFD
-  private let inode: UInt64
+  /// The file's.
+  public let inode: UInt64
+  /// Whether the file goes with this listener: not while another process has it.
+  private let owns: Lock<Bool>
   /// Where the file is for the time being, when it is not at `path`.
   private let aside: Lock<String?>
 
@@ -24,6 +27,7 @@ public final class UnixListener: Sendable {
     backlog: Int = 16, aside: Bool = false
   ) throws(SystemError) {
     self.path = path
+    owns = Lock(true)
     let file = aside ? UnixListener.neighbour(of: path) : path
     self.aside = Lock(aside ? file : nil)
     let uid = try UnixListener.id(owner, "user") { unsafe clx_user_id($0) }
@@ -48,6 +52,21 @@ public final class UnixListener: Sendable {
       throw error
     }
   }
+
+  /// Takes a listener that another process has made and still has. Its file stays whatever becomes of this one, until `own`.
+  public init(taking descriptor: OwnedFD, path: String, inode: UInt64) {
+    self.path = path
+    self.descriptor = descriptor
+    self.inode = inode
+    owns = Lock(false)
+    aside = Lock(nil)
+  }
+
+  /// From now on the file is this listener's.
+  public func own() { owns.withLock { $0 = true } }
+
+  /// From now on the file is another's.
+  public func disown() { owns.withLock { $0 = false } }
 
   /// Puts a file that was made aside where it belongs, in one step with the end of what was there. Front-ends that
   /// connect from then on come here; those that are connected elsewhere notice nothing.
@@ -121,6 +140,7 @@ public final class UnixListener: Sendable {
   }
 
   deinit {
+    if !owns.withLock({ $0 }) { return }
     let file = aside.withLock { $0 } ?? path
     if UnixListener.inode(of: file) == inode { unsafe unlink(file) }
   }

@@ -1,4 +1,5 @@
 internal import ControlAPI
+internal import Linux
 
 /// Makes ports of one kind. It is the kind's own attachment that does, made able to in Switch/<Kind>Port.swift: so the
 /// switch finds it in the request, and has no list of kinds.
@@ -13,6 +14,12 @@ protocol PortMaker {
   ///   - aside: another port has what this one is to have, and goes on until `SwitchPort.takePlace`. Only asked for where
   ///     `canBePrepared`.
   func makePort(_ request: PortRequest, in parent: Switch, aside: Bool) throws -> any SwitchPort
+
+  /// Makes the port that another process hands over, its queues held until `SwitchPort.letGo`. What it stands on stays the other's
+  /// until `SwitchPort.own`.
+  func takePort(
+    _ handed: HandedPort, _ descriptors: HandedDescriptors, in parent: Switch
+  ) throws -> any SwitchPort
 
   /// Whether a port can be made while another still has what it claims.
   var canBePrepared: Bool { get }

@@ -38,6 +38,27 @@ protocol SwitchPort: AnyObject, Sendable {
   var frontEnd: SavedState.FrontEnd? { get }
   /// Ends what the port does with such memory, as workers had to wait for it.
   func endStalls(milliseconds: Int)
+
+  // ---- A switch is handed over (`Switch.handOver`) ----
+
+  /// Has what the port does of itself come to rest; its queues go on.
+  func ask()
+  /// Waits until it has. Throws, in a sentence, when it can't be handed over now.
+  func awaitRest(until deadline: ContinuousClock.Instant) throws(ServiceError)
+  /// Stops its receiveqs, or its transmitqs, where they are.
+  func hold(receiveqs: Bool)
+  /// Starts those that were held, by this port or the one before it.
+  func letGo(receiveqs: Bool)
+  /// Tells what another process needs to go on in its place.
+  func fill(_ handed: inout HandedPort, _ descriptors: inout HandedDescriptors) throws
+  /// Ends the rest.
+  ///
+  /// - Parameter isOver: another process has taken over; what the port stands on is that one's.
+  func release(isOver: Bool)
+  /// From now on what the port stands on is its own, which another process has made.
+  func own()
+  /// Does of itself again what the port before it did.
+  func resume() throws
 }
 
 extension SwitchPort {

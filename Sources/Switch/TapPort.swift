@@ -2,10 +2,24 @@ internal import ControlAPI
 internal import Dataplane
 internal import Linux
 internal import Logging
+internal import SystemPackage
 
 extension TapRequest: PortMaker {
   func makePort(_ request: PortRequest, in parent: Switch, aside: Bool) throws -> any SwitchPort {
     try TapPort(request, self, in: parent)
+  }
+
+  func takePort(
+    _ handed: HandedPort, _ descriptors: HandedDescriptors, in parent: Switch
+  ) throws -> any SwitchPort {
+    guard let device = handed.device else {
+      throw SystemError("take an uplink", errno: .noSuchFileOrDirectory)
+    }
+    return try TapPort(
+      handed.request, self, in: parent,
+      device: TapDevice(
+        taking: try device.queues.map { try descriptors.at($0) }, name: device.name,
+        made: device.made, segmentsDatagrams: device.segmentsDatagrams))
   }
 
   func check() throws { try TapDevice.check(name: device) }
@@ -53,10 +67,13 @@ final class TapPort: SwitchPort {
     var made: Bool
   }
 
-  init(_ request: PortRequest, _ tap: TapRequest, in parent: Switch) throws {
+  init(
+    _ request: PortRequest, _ tap: TapRequest, in parent: Switch, device handed: TapDevice? = nil
+  ) throws {
     requested = Lock(request)
     self.parent = parent
-    let device = try TapDevice(name: tap.device, queues: tap.queues ?? 1, mtu: request.mtu)
+    let device =
+      try handed ?? TapDevice(name: tap.device, queues: tap.queues ?? 1, mtu: request.mtu)
     self.device = Lock(Holding(tap: device, made: device.made))
     interface = Lock(InterfaceState(name: device.name))
     // The kernel's memory has no node of its own to be near to.
@@ -111,14 +128,17 @@ final class TapPort: SwitchPort {
     if request.link == .down { hold { $0.isSetDown = true } }
   }
 
-  private func startQueues() throws {
+  /// - Parameter only: the receiveqs alone, or the transmitqs; `nil`: all.
+  private func startQueues(receiveqs only: Bool? = nil) throws {
     let starts = device.withLock { device in
       (device.tap?.queues ?? []).enumerated().flatMap { pair, descriptor in
         let setup = QueueSetup.tap(
           TapSetup(
             descriptor: descriptor, headerSize: TapDevice.headerSize,
             offloads: device.tap?.segmentsDatagrams == true ? .all : .tcp))
-        return [0, 1].map { QueueStart(2 * pair + $0, setup, worker: workers[pair]) }
+        return [0, 1].filter { only == nil || ($0 == 0) == only }.map {
+          QueueStart(2 * pair + $0, setup, worker: workers[pair])
+        }
       }
     }
     for case let error? in parent.dataplane.startQueues(starts, of: number) { throw error }
@@ -130,6 +150,55 @@ final class TapPort: SwitchPort {
     // The last references are the queues' and this one.
     device.withLock { $0.tap = nil }
     parent.release(workers)
+  }
+
+  // ---- The switch is handed over ----
+
+  /// Nothing that becomes of the interface has the port change meanwhile.
+  func ask() { life.withLock { $0.isStopped = true } }
+
+  func awaitRest(until deadline: ContinuousClock.Instant) throws(ServiceError) {
+    let state = interface.withLock { $0 }
+    if state.isCut {
+      throw ServiceError(.conflict, "port '\(request.name)' is cut off as part of a loop")
+    }
+    if state.condition == .gone {
+      throw ServiceError(.conflict, "port '\(request.name)' has lost its interface")
+    }
+  }
+
+  func hold(receiveqs: Bool) {
+    let indices = queues.filter { ($0 % 2 == 0) == receiveqs }
+    _ = parent.dataplane.stopQueues(indices, of: number)
+  }
+
+  func letGo(receiveqs: Bool) {
+    do {
+      try startQueues(receiveqs: receiveqs)
+    } catch {
+      parent.logger.error("port '\(request.name)' can't go on: \(error)")
+    }
+    if interface.withLock({ $0.isHeld }) { enable(false) }
+  }
+
+  func fill(_ handed: inout HandedPort, _ descriptors: inout HandedDescriptors) throws {
+    let device = device.withLock { $0 }
+    guard let tap = device.tap else { return }
+    handed.faults = [QueueFault.deviceGone.name: interface.withLock { $0.losses }]
+    handed.device = .init(
+      name: tap.name, queues: tap.queues.map { descriptors.add($0) }, made: device.made,
+      segmentsDatagrams: tap.segmentsDatagrams)
+  }
+
+  func release(isOver: Bool) {
+    if !isOver { life.withLock { $0.isStopped = false } }
+  }
+
+  func own() {}
+
+  func resume() throws {
+    life.withLock { look(&$0) }
+    if request.link == .down { hold { $0.isSetDown = true } }
   }
 
   // ---- What becomes of the interface ----

@@ -11,6 +11,21 @@ extension VhostUserRequest: PortMaker {
     try VhostPort(request, self, in: parent, aside: aside)
   }
 
+  func takePort(
+    _ handed: HandedPort, _ descriptors: HandedDescriptors, in parent: Switch
+  ) throws -> any SwitchPort {
+    let port = try VhostPort(
+      handed.request, self, in: parent, aside: false,
+      listener: try handed.listener?.listener(descriptors))
+    do {
+      try port.take(handed, descriptors)
+    } catch {
+      port.stop()
+      throw error
+    }
+    return port
+  }
+
   var canBePrepared: Bool { true }
 
   func spelledOut(_ configuration: Switch.Configuration) -> any Attachment {

@@ -23,15 +23,20 @@ final class VhostPort: SwitchPort {
   unowned let parent: Switch
   /// What its front-end of the moment is offered besides (`features(keptFor:)`).
   let keptFeatures = Lock<Features>([])
+  /// Where its thread stands while the switch is handed over.
+  let gate: Gate<Session>
+  /// A session of another process's, until its thread goes on with it.
+  let taken = Lock<Session?>(nil)
   private let finish: EventFD
   /// Signalled when there is another listener.
   private let renewed: EventFD
-  private let listener: Lock<UnixListener?>
+  let listener: Lock<UnixListener?>
   private let thread = Lock<Linux.Thread?>(nil)
 
   /// Listens at once in server mode, so that a socket that can't be made is the caller's error.
   init(
-    _ request: PortRequest, _ vhostUser: VhostUserRequest, in parent: Switch, aside: Bool
+    _ request: PortRequest, _ vhostUser: VhostUserRequest, in parent: Switch, aside: Bool,
+    listener handed: UnixListener? = nil
   ) throws {
     requested = Lock(request)
     self.parent = parent
@@ -41,11 +46,13 @@ final class VhostPort: SwitchPort {
     offloads = try OffloadName.names(vhostUser.offloads ?? ["all"]).get()
     finish = try EventFD()
     renewed = try EventFD()
+    gate = try Gate()
     if mode == .server {
       listener = Lock(
-        try UnixListener(
-          path: vhostUser.path, owner: vhostUser.owner, group: vhostUser.group,
-          permissions: vhostUser.bits, aside: aside))
+        try handed
+          ?? UnixListener(
+            path: vhostUser.path, owner: vhostUser.owner, group: vhostUser.group,
+            permissions: vhostUser.bits, aside: aside))
     } else {
       listener = Lock(nil)
     }
@@ -165,6 +172,11 @@ final class VhostPort: SwitchPort {
   // ---- The port's thread ----
 
   private func serve() {
+    let session = taken.withLock { taken in
+      defer { taken = nil }
+      return taken
+    }
+    if let session, !run(session) { return }
     switch mode {
     case .server: serveListener()
     case .client: serveConnections()
@@ -178,8 +190,13 @@ final class VhostPort: SwitchPort {
       do throws(SystemError) {
         let ready = try Poller.wait([
           (finish.descriptor.raw, .read), (listening.raw, .read), (renewed.descriptor.raw, .read),
+          (gate.event.descriptor.raw, .read),
         ])
         if ready[0] { return }
+        if ready[3] {
+          if !gate.stand(with: nil) { return }
+          continue
+        }
         if ready[2] {
           renewed.drain()
           continue
@@ -202,6 +219,7 @@ final class VhostPort: SwitchPort {
   private func serveConnections() {
     var lastFailure: Errno?
     while true {
+      if gate.isAsked, !gate.stand(with: nil) { return }
       do throws(SystemError) {
         let connection = try UnixSocket.connect(path: path)
         lastFailure = nil
@@ -223,7 +241,7 @@ final class VhostPort: SwitchPort {
     Poller.pause(milliseconds: milliseconds, unless: finish)
   }
 
-  /// Serves one front-end to its end. Returns `false` when the port is being stopped.
+  /// Serves one front-end to its end. Returns `false` when the port is being stopped, or has been handed over.
   private func runSession(_ connection: OwnedFD, listener: OwnedFD?) -> Bool {
     let peer = UnixSocket.peer(connection)
     let started = peer.flatMap { SavedState.FrontEnd.start(of: $0.pid) }
@@ -241,11 +259,19 @@ final class VhostPort: SwitchPort {
         "port '\(request.name)': front-end connected\(peer.map { " (pid \($0.pid))" } ?? "")")
     }
     parent.noteChange()
-    let backend = VhostBackend(self, in: parent)
-    let end = Session(
-      connection: connection, backend: backend, stop: finish, listener: listener,
-      onEvent: { [self] event in note(event) }
-    ).run()
+    return run(session(on: connection, listener: listener))
+  }
+
+  func session(on connection: OwnedFD, listener: OwnedFD?) -> Session {
+    let session = Session(
+      connection: connection, backend: VhostBackend(self, in: parent), stop: finish,
+      listener: listener, onEvent: { [self] event in note(event) })
+    session.pauses(on: gate.event) { [gate, unowned session] in gate.stand(with: session) }
+    return session
+  }
+
+  private func run(_ session: Session) -> Bool {
+    let end = session.run()
     status.update { status in
       status.connected = false
       status.pid = nil

@@ -6,12 +6,15 @@ final class BackendChannel {
   /// BACKEND_IOTLB_MSG.
   private static let iotlbMsg: UInt32 = 1
 
-  private let socket: OwnedFD
+  let socket: OwnedFD
   /// The rest of a message of which the front-end has taken a part.
-  private var rest: [UInt8] = []
+  private(set) var rest: [UInt8]
 
   /// - Parameter socket: a stream socket.
-  init(_ socket: OwnedFD) { self.socket = socket }
+  init(_ socket: OwnedFD, rest: [UInt8] = []) {
+    self.socket = socket
+    self.rest = rest
+  }
 
   enum Outcome {
     case sent

@@ -24,6 +24,8 @@ final class Connection {
     case closed
     /// The stop event is signalled.
     case stopped
+    /// The pause event is, between two messages.
+    case paused
   }
 
   /// Something to see to whenever there is nothing else to do.
@@ -41,7 +43,10 @@ final class Connection {
   /// Called once, when nothing of the front-end's is there to be read.
   var leftToDo: (() -> Void)?
 
-  private let socket: OwnedFD
+  /// Its being signalled has `receive` return between two messages; it is not drained.
+  var pause: EventFD?
+
+  let socket: OwnedFD
   private let stop: EventFD
   private var listener: OwnedFD?
   /// Until then nobody else is turned away: who tries again at once, and again, waits in the listener's queue.
@@ -85,9 +90,12 @@ final class Connection {
   /// Reads until `incoming` has `length` bytes; returns why it has not, if it ended in good order.
   private func fill(_ incoming: inout Incoming, _ length: Int) throws(ProtocolError) -> Event? {
     while incoming.bytes.count < length {
-      switch try wait(.read, until: incoming.deadline) {
+      switch try wait(
+        .read, until: incoming.deadline, pause: incoming.bytes.isEmpty ? pause : nil)
+      {
       case .ready: break
       case .stopped: return .stopped
+      case .paused: return .paused
       case .timedOut:
         throw ProtocolError(
           .connection, "the front-end left a message incomplete for \(limits.message)")
@@ -151,7 +159,7 @@ final class Connection {
       }
       if sent == bytes.count { return }
       switch try wait(.write, until: deadline) {
-      case .ready: continue
+      case .ready, .paused: continue
       case .stopped: return
       case .timedOut:
         throw ProtocolError(
@@ -160,10 +168,11 @@ final class Connection {
     }
   }
 
-  private enum Wait { case ready, stopped, timedOut }
+  private enum Wait { case ready, stopped, paused, timedOut }
 
   private func wait(
-    _ interest: Poller.Interest, until deadline: ContinuousClock.Instant?
+    _ interest: Poller.Interest, until deadline: ContinuousClock.Instant?,
+    pause pausing: EventFD? = nil
   ) throws(ProtocolError) -> Wait {
     while true {
       let now = clock.now
@@ -175,6 +184,8 @@ final class Connection {
       var entries = [(socket.raw, interest), (stop.descriptor.raw, Poller.Interest.read)]
       if let watched { entries.append((watched.event.descriptor.raw, .read)) }
       if isListening, let listener { entries.append((listener.raw, .read)) }
+      // Behind the others, whose places are counted.
+      if let pausing { entries.append((pausing.descriptor.raw, .read)) }
       let ready: [Bool]
       do throws(SystemError) {
         // A millisecond more than what is left, rounded down: never a turn without waiting. But with something left to
@@ -186,12 +197,13 @@ final class Connection {
         throw ProtocolError(.connection, "\(error)")
       }
       if ready[1] { return .stopped }
+      if pausing != nil, ready[ready.count - 1] { return .paused }
       if let watched, ready[2] || watched.until.map({ $0 <= clock.now }) ?? false {
         self.watched?.until = watched.action()
       }
       // Nobody is turned away for a front-end that has gone. A VMM that restarts hangs up, then connects: the
       // one shows here once the other does, but the poll above may have looked in between.
-      if isListening, ready[ready.count - 1], try !hasHungUp() { turnAway() }
+      if isListening, ready[ready.count - (pausing == nil ? 1 : 2)], try !hasHungUp() { turnAway() }
       if ready[0] { return .ready }
       if let action = leftToDo {
         leftToDo = nil

@@ -49,7 +49,7 @@ public import Linux
 public final class Session {
   let backend: any Backend
   let onEvent: (SessionEvent) -> Void
-  private var connection: Connection?
+  private(set) var connection: Connection?
 
   /// What the driver accepted; `nil` before SET_FEATURES.
   var features: Features?
@@ -65,6 +65,9 @@ public final class Session {
   var channel: BackendChannel?
   var asked = AskedMisses()
   var checks = TranslationChecks()
+  /// Rings that `hold` has stopped, to be started again by `letGo`, here or in another process.
+  var held: Set<Int> = []
+  private var onPause: (() -> Bool)?
 
   /// - Parameters:
   ///   - connection: a connected, non-blocking Unix stream socket, from `UnixSocket`. It is closed when
@@ -93,6 +96,13 @@ public final class Session {
     self.connection = Connection(
       socket: connection, stop: stop, listener: listener, limits: limits,
       onSecondFrontEnd: { onEvent(.refusedSecondFrontEnd) })
+  }
+
+  /// Has `onPause` be called, on the session's thread, whenever `event` is signalled and the front-end is in the middle of
+  /// nothing. What it returns says whether the session goes on. It drains the event.
+  public func pauses(on event: EventFD, _ onPause: @escaping () -> Bool) {
+    connection?.pause = event
+    self.onPause = onPause
   }
 
   /// Serves the front-end until it goes, `stop` is signalled or the protocol is broken. On return every
@@ -128,6 +138,9 @@ public final class Session {
       switch try connection.receive() {
       case .closed: return .frontEndClosed
       case .stopped: return .stopped
+      case .paused:
+        startDue()
+        if onPause?() == false { return .stopped }
       case .message(let message):
         if let reply = try answer(message) {
           try connection.send(Message.reply(to: message.header.code, reply))

@@ -42,9 +42,11 @@ struct Confinement {
   ///
   /// - Parameters:
   ///   - file: the configuration file, which a reload reads again.
+  ///   - clears: whether sockets that a daemon before has left are removed: not while it lives.
   ///   - opening: opens what will be out of reach, once the directories are there.
   init(
-    _ settings: Configuration, file: String?, logger: Logger, opening: () throws -> Void = {}
+    _ settings: Configuration, file: String?, logger: Logger, clears: Bool = true,
+    opening: () throws -> Void = {}
   ) throws {
     let security = settings.security
     if let threads = Confinement.threads, threads != 1 {
@@ -53,7 +55,7 @@ struct Confinement {
     }
     let identity = try Confinement.identity(settings, logger: logger)
     let places = Confinement.places(settings)
-    Confinement.prepare(places, sockets: Confinement.sockets(settings), for: identity)
+    Confinement.prepare(places, sockets: clears ? Confinement.sockets(settings) : [], for: identity)
     try opening()
 
     var prepared: Landlock.Prepared?

@@ -9,12 +9,14 @@ import Switch
 final class Daemon: Sendable {
   private let file: String?
   let logger: Logger
-  private let readiness = Readiness()
+  let readiness = Readiness()
   let network: Switch
   private let confinement: Confinement
   /// What the ports of the file and those of the control interface go through.
   let service: ConfinedSwitch
-  private let servers: [ControlServer]
+  let servers: [ControlServer]
+  /// Where another daemon takes over from this one.
+  let successors = Lock<TakeOverServer?>(nil)
   private let watchdog: Watchdog?
   /// In force; `reload` replaces its ports. Held while one is under way.
   private let settings: Lock<Configuration>
@@ -25,7 +27,10 @@ final class Daemon: Sendable {
   /// - Parameters:
   ///   - file: the configuration file, for `reload`; `nil`: the embedded default.
   ///   - cpus: those this process may use.
-  init(_ settings: Configuration, file: String?, cpus: [Int], log: DaemonLog) throws {
+  ///   - takesOver: goes on where another is, which runs.
+  init(
+    _ settings: Configuration, file: String?, cpus: [Int], log: DaemonLog, takesOver: Bool = false
+  ) throws {
     self.settings = Lock(settings)
     self.file = file
     self.cpus = cpus
@@ -33,9 +38,11 @@ final class Daemon: Sendable {
     self.logger = logger
     try Daemon.check(settings, cpus: cpus)
     OpenFiles.raiseLimit()
+    // While it is root, as the other may have been started by it.
+    let heir = takesOver ? try TakeOver(settings, logger: logger) : nil
     var state: StateFile?
-    confinement = try Confinement(settings, file: file, logger: logger) {
-      state = try Daemon.state(settings, logger: logger)
+    confinement = try Confinement(settings, file: file, logger: logger, clears: heir == nil) {
+      state = try heir?.state(settings) ?? Daemon.state(settings, logger: logger)
     }
     // Threads inherit their CPUs: control stays off the workers', where there are others.
     let others = cpus.filter { !settings.workers.cpus.contains($0) }
@@ -44,7 +51,7 @@ final class Daemon: Sendable {
     } else {
       try Affinity.confine(to: others)
     }
-    let predecessor = Daemon.predecessor(state, logger: logger)
+    let predecessor = heir == nil ? Daemon.predecessor(state, logger: logger) : nil
     network = try Switch(
       Switch.Configuration(
         cpus: settings.workers.cpus, busy: settings.workers.poll == .busy,
@@ -63,9 +70,14 @@ final class Daemon: Sendable {
     let network = network
     watchdog = try Watchdog(readiness, logger: logger) { network.pulse() }
     do {
-      for port in settings.ports { try waitingForPlaces { try add(port) } }
-      if let predecessor { resume(predecessor, settings.ports) }
-      for server in servers { try waitingForPlaces { try wait { try await server.start() } } }
+      if let heir {
+        try take(heir, settings)
+      } else {
+        for port in settings.ports { try waitingForPlaces { try add(port) } }
+        if let predecessor { resume(predecessor, settings.ports) }
+        for server in servers { try waitingForPlaces { try wait { try await server.start() } } }
+        awaitSuccessors(settings)
+      }
     } catch {
       watchdog?.stop()
       for server in servers { try? wait { await server.stop() } }
@@ -124,7 +136,7 @@ final class Daemon: Sendable {
     }
   }
 
-  private func add(_ port: PortRequest) throws {
+  func add(_ port: PortRequest) throws {
     do {
       _ = try service.addPort(port)
     } catch {
@@ -138,6 +150,7 @@ final class Daemon: Sendable {
   func stop() {
     readiness.stopping()
     watchdog?.stop()
+    successors.withLock { $0 }?.stop()
     for server in servers { try? wait { await server.stop() } }
     network.stop()
     logger.info("stopped")
@@ -208,7 +221,7 @@ final class Daemon: Sendable {
   }
 
   /// Waits on this thread, which is none of the concurrency pool's, for something asynchronous.
-  private func wait(for body: @escaping @Sendable () async throws -> Void) throws {
+  func wait(for body: @escaping @Sendable () async throws -> Void) throws {
     let done = try EventFD()
     let outcome = Outcome()
     Task {

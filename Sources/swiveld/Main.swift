@@ -33,6 +33,13 @@ struct Swiveld: ParsableCommand {
     })
   var logLevel = LogLevel.info
 
+  @Flag(
+    help: """
+      Take over from the swiveld that runs on the same control socket: its ports, their guests' connections, its uplinks, \
+      addresses and counters. Guests notice a pause of some milliseconds. If it can't be done, the other goes on.
+      """)
+  var takeOver = false
+
   @Flag(help: "Print what kind of vhost-user back-end this is, in JSON, and end.")
   var printCapabilities = false
 
@@ -73,7 +80,7 @@ struct Swiveld: ParsableCommand {
     do {
       // Now: what it takes to open it anew will be out of reach.
       let log = try DaemonLog(level: logLevel)
-      daemon = try Daemon(settings, file: config, cpus: cpus, log: log)
+      daemon = try Daemon(settings, file: config, cpus: cpus, log: log, takesOver: takeOver)
     } catch {
       throw Failure("\(error)")
     }

@@ -30,6 +30,9 @@ struct Readiness: Sendable {
     send(["RELOADING=1", "MONOTONIC_USEC=\(now)", "STATUS=reads its configuration again"])
   }
 
+  /// Another process is the daemon from now on.
+  func handsOver(to process: Int) { send(["MAINPID=\(process)"]) }
+
   /// The daemon lives. Said again and again; a manager that waits for it in vain ends the daemon.
   func alive() { send(["WATCHDOG=1"]) }
 

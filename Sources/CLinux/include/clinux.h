@@ -166,7 +166,7 @@ int clx_epoll_create(void);
 /// Adds `fd` (edge-triggered when asked) with `data` to the epoll set.
 int clx_epoll_add(int epoll, int fd, int edge, uint64_t data);
 int clx_epoll_remove(int epoll, int fd);
-/// Waits for `POLLIN`/`POLLOUT` on up to 4 descriptors; `ready` receives their revents.
+/// Waits for `POLLIN`/`POLLOUT` on up to 5 descriptors; `ready` receives their revents.
 int clx_poll(const int *fds, const short *events, short *ready, int count, int milliseconds);
 /// A descriptor that becomes readable when one of the signals arrives; blocks them in this thread.
 int clx_signalfd(const int *signals, int count);

@@ -37,6 +37,14 @@ public struct LearningCounts: Sendable, Equatable {
   /// Frames whose source addresses were not looked at, as their burst and those before had brought too many new ones.
   public var deferred: UInt64 = 0
 
+  public init(
+    learned: UInt64 = 0, moved: UInt64 = 0, limited: UInt64 = 0, evicted: UInt64 = 0,
+    deferred: UInt64 = 0
+  ) {
+    (self.learned, self.moved, self.limited) = (learned, moved, limited)
+    (self.evicted, self.deferred) = (evicted, deferred)
+  }
+
   static func += (sum: inout LearningCounts, other: LearningCounts) {
     sum.learned &+= other.learned
     sum.moved &+= other.moved

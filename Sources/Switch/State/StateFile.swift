@@ -1,6 +1,7 @@
 internal import Dataplane
 internal import Foundation
 public import Linux
+internal import SystemPackage
 
 /// The file that a daemon leaves to its successor, whether it was ended or died: what it served, and where its rings were.
 ///
@@ -31,12 +32,31 @@ public final class StateFile: Sendable {
   /// Opens the file and waits for a predecessor that is about to end.
   ///
   /// - Parameter report: told, in a sentence, what is not kept, or was not found.
-  public init(
+  public convenience init(
     path: String, milliseconds: Int = 3000, report: (String) -> Void
   ) throws(SystemError) {
-    file = try LockedFile(path: path, milliseconds: milliseconds)
+    try self.init(LockedFile(path: path, milliseconds: milliseconds), report: report)
+  }
+
+  /// Takes the file of a daemon that hands over, which has it locked.
+  public convenience init(
+    taking descriptor: OwnedFD, path: String, report: (String) -> Void
+  ) throws(SystemError) {
+    try self.init(LockedFile(taking: descriptor, path: path), isTaken: true, report: report)
+  }
+
+  /// - Parameter isTaken: another daemon uses it still, and goes on if this one does not.
+  private init(
+    _ file: LockedFile, isTaken: Bool = false, report: (String) -> Void
+  ) throws(SystemError) {
+    self.file = file
+    let path = file.path
     let head = try file.read(StateFile.magic.count, at: 0)
     let isOurs = head == StateFile.magic
+    if isTaken, !isOurs {
+      throw SystemError(
+        "take over \(path), which is no state of this version's", errno: .notSupported)
+    }
     if !isOurs {
       if !head.allSatisfy({ $0 == 0 }) {
         report("\(path) is no state of this version's: starting without it")

@@ -81,6 +81,17 @@ extension Switch {
     saving.withLock { $0.isOn = false }
   }
 
+  /// Leaves no state until `keepState`. Returns whether any was left.
+  func stopSaving() -> Bool {
+    saving.withLock { saving in
+      defer { saving.isOn = false }
+      return saving.isOn
+    }
+  }
+
+  /// What there is to go on from: to hand over before anything stands still, as it may be much.
+  public func presentState() -> SavedState { present(file: saving.withLock { $0.file }) }
+
   private func present(file: [PortRequest]) -> SavedState {
     let ports = allPorts
     let places = Dictionary(
