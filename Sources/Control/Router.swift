@@ -63,6 +63,8 @@ struct Router: Sendable {
         ),
       ]
     case ["v1", "workers"]: return [("GET", plain { _ in .json(service.workers()) })]
+    case ["v1", "workers", "rebalance"]:
+      return [("POST", plain { _ throws(ServiceError) in .json(try service.rebalance()) })]
     case ["v1", "stats"]: return [("GET", plain { _ in .json(service.stats()) })]
     case ["v1", "health"]: return [("GET", plain { _ in health() })]
     case ["v1", "log"]:

@@ -16,6 +16,8 @@ public protocol SwitchService: Sendable {
   /// Forgets what was learned: on one port, or on all. Those entered by `addMAC` stay.
   func flushMACs(port: String?) throws(ServiceError)
   func workers() -> [Worker]
+  /// Has workers that do less than others take some of their queues. Takes a second, to measure.
+  func rebalance() throws(ServiceError) -> BalanceReport
   func stats() -> Stats
   /// Whether the switch does its work. May take two seconds to say that it does not.
   func health() -> Health

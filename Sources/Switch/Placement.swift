@@ -5,6 +5,8 @@ struct Placement {
   let nodes: [Int]
   /// Transmitqs each worker polls now.
   private(set) var loads: [Int]
+  /// Where queues are to go that are about to be started.
+  private var wishes: [QueueKey: Int] = [:]
 
   init(nodes: [Int]) {
     precondition(!nodes.isEmpty)
@@ -20,6 +22,27 @@ struct Placement {
     for worker in candidates where loads[worker] < loads[best] { best = worker }
     loads[best] += 1
     return best
+  }
+
+  /// `place`, but where somebody has asked for a worker.
+  mutating func place(_ queue: QueueKey, node: Int?) -> Int {
+    guard let worker = wishes.removeValue(forKey: queue) else { return place(node: node) }
+    loads[worker] += 1
+    return worker
+  }
+
+  /// Asks for workers the next time that queues are placed.
+  mutating func wish(_ queues: [QueueKey: Int]) { wishes.merge(queues) { $1 } }
+
+  /// Takes back what was asked for and did not come to be.
+  mutating func forget(_ queues: some Sequence<QueueKey>) {
+    for queue in queues { wishes[queue] = nil }
+  }
+
+  /// A queue has gone from one worker to another.
+  mutating func move(_ from: Int, _ to: Int) {
+    loads[from] -= 1
+    loads[to] += 1
   }
 
   /// Takes one queue from a worker.

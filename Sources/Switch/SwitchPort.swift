@@ -9,6 +9,11 @@ protocol SwitchPort: AnyObject, Sendable {
   var number: Int { get }
   /// The transmitqs that are polled now, and by which worker.
   var polled: [(queue: Int, worker: Int)] { get }
+  /// Memory node that its frames are on, where that is known.
+  var home: Int? { get }
+  /// Gives transmitqs, by index, to other workers, while its other side notices a moment's pause at the most. Throws, in a sentence,
+  /// when that can't be now.
+  func move(_ workers: [Int: Int]) throws(ServiceError)
   /// Begins to serve.
   func start() throws
   /// Takes over what another port had until now, if it was made aside.
@@ -62,6 +67,7 @@ protocol SwitchPort: AnyObject, Sendable {
 }
 
 extension SwitchPort {
+  var home: Int? { nil }
   var memoryGivenBack: Int { 0 }
   var frontEnd: SavedState.FrontEnd? { nil }
   func endStalls(milliseconds: Int) {}

@@ -41,7 +41,7 @@ final class TapPort: SwitchPort {
   private let requested: Lock<PortRequest>
   let number: Int
   private let device: Lock<Holding>
-  private let workers: [Int]
+  private let workers: Lock<[Int]>
   private unowned let parent: Switch
   /// What was last seen of the interface.
   private let interface: Lock<InterfaceState>
@@ -78,14 +78,15 @@ final class TapPort: SwitchPort {
     interface = Lock(InterfaceState(name: device.name))
     // The kernel's memory has no node of its own to be near to.
     let count = device.queues.count
-    workers = parent.placement.withLock { placement in
+    let placed = parent.placement.withLock { placement in
       (0..<count).map { _ in placement.place(node: nil) }
     }
+    workers = Lock(placed)
     do {
       number = try parent.dataplane.addPort(
         pairs: count, addresses: request.macs, isUplink: true)
     } catch {
-      parent.release(workers)
+      parent.release(placed)
       throw error
     }
     if let mtu = request.mtu { parent.dataplane.setMTU(mtu, port: number) }
@@ -115,10 +116,11 @@ final class TapPort: SwitchPort {
   }
 
   var polled: [(queue: Int, worker: Int)] {
-    workers.enumerated().map { (2 * $0.offset + 1, $0.element) }
+    workers.withLock { $0.enumerated().map { (2 * $0.offset + 1, $0.element) } }
   }
 
-  private var queues: Range<Int> { 0..<(2 * workers.count) }
+  private var pairs: Int { workers.withLock { $0.count } }
+  private var queues: Range<Int> { 0..<(2 * pairs) }
 
   func start() throws {
     try life.withLock { life in
@@ -130,6 +132,7 @@ final class TapPort: SwitchPort {
 
   /// - Parameter only: the receiveqs alone, or the transmitqs; `nil`: all.
   private func startQueues(receiveqs only: Bool? = nil) throws {
+    let workers = workers.withLock { $0 }
     let starts = device.withLock { device in
       (device.tap?.queues ?? []).enumerated().flatMap { pair, descriptor in
         let setup = QueueSetup.tap(
@@ -149,7 +152,24 @@ final class TapPort: SwitchPort {
     parent.dataplane.removePort(number)
     // The last references are the queues' and this one.
     device.withLock { $0.tap = nil }
-    parent.release(workers)
+    parent.release(workers.withLock { $0 })
+  }
+
+  func move(_ moved: [Int: Int]) throws(ServiceError) {
+    // Nothing that becomes of the interface starts or stops its queues meanwhile.
+    life.withLock { life in
+      if life.isStopped || device.withLock({ $0.tap }) == nil { return }
+      hold(receiveqs: false)
+      let (old, new) = workers.withLock { workers in
+        let old = workers
+        for (queue, worker) in moved { workers[queue / 2] = worker }
+        return (old, workers)
+      }
+      parent.placement.withLock { placement in
+        for (from, to) in zip(old, new) where from != to { placement.move(from, to) }
+      }
+      letGo(receiveqs: false)
+    }
   }
 
   // ---- The switch is handed over ----
@@ -257,7 +277,7 @@ final class TapPort: SwitchPort {
   private func attachAgain(making: Bool, _ life: inout Life) throws -> Bool {
     guard let tap = request.tap else { return false }
     if !making, try LinkState.named(tap.device) == nil { return false }
-    let next = try TapDevice(name: tap.device, queues: workers.count, mtu: request.mtu)
+    let next = try TapDevice(name: tap.device, queues: pairs, mtu: request.mtu)
     // It went at this very moment.
     if next.made, !making { return false }
     _ = parent.dataplane.stopQueues(Array(queues), of: number)
@@ -353,12 +373,12 @@ final class TapPort: SwitchPort {
       explanation: state.explanation(mtu: request.mtu),
       faults: state.losses > 0 ? [QueueFault.deviceGone.name: state.losses] : [:], mtu: request.mtu,
       status: TapStatus(
-        device: state.name, queues: workers.count, made: device.withLock { $0.made },
+        device: state.name, queues: pairs, made: device.withLock { $0.made },
         mtu: state.mtu))
     for index in queues {
       let counters = Counters(parent.dataplane.counters(port: number, queue: index) ?? .init())
       let isReceiveq = index % 2 == 0
-      let worker = isReceiveq ? nil : workers[index / 2]
+      let worker = isReceiveq ? nil : workers.withLock { $0[index / 2] }
       port.add(
         Queue(
           index: index, direction: isReceiveq ? .receiveq : .transmitq,

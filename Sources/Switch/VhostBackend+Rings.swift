@@ -12,7 +12,9 @@ extension VhostBackend {
       do throws(BackendError) {
         let (setup, queue, node) = try prepare(ring)
         // A receiveq is filled by whoever has a frame for it.
-        let worker = ring.index % 2 == 1 ? parent.placement.withLock { $0.place(node: node) } : 0
+        let key = QueueKey(port: port.number, queue: ring.index)
+        let worker =
+          ring.index % 2 == 1 ? parent.placement.withLock { $0.place(key, node: node) } : 0
         starts.append((place, QueueStart(ring.index, queue, worker: worker), setup, node))
       } catch {
         errors[place] = error

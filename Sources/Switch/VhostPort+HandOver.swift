@@ -19,6 +19,22 @@ extension VhostPort {
     session?.letGo(receiveqs: receiveqs)
   }
 
+  func move(_ workers: [Int: Int]) throws(ServiceError) {
+    gate.ask()
+    defer { gate.release() }
+    try awaitRest(until: .now + .seconds(1))
+    guard let session = gate.item else { return }
+    // All of its transmitqs are started anew; those that are not to move stay where they are.
+    let wanted = Dictionary(polled.map { ($0.queue, $0.worker) }) { $1 }.merging(workers) { $1 }
+    let wishes = Dictionary(
+      uniqueKeysWithValues: wanted.map { (QueueKey(port: number, queue: $0.key), $0.value) })
+    session.hold(receiveqs: false)
+    parent.placement.withLock { $0.wish(wishes) }
+    session.letGo(receiveqs: false)
+    // One that has not been started now may be on another port's number when it is.
+    parent.placement.withLock { $0.forget(wishes.keys) }
+  }
+
   func fill(_ handed: inout HandedPort, _ descriptors: inout HandedDescriptors) throws {
     handed.listener = listener.withLock { listener in
       listener.map { HandedListener($0, &descriptors) }

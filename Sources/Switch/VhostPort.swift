@@ -145,6 +145,8 @@ final class VhostPort: SwitchPort {
     }
   }
 
+  var home: Int? { status.read { $0.guestNode } }
+
   var polled: [(queue: Int, worker: Int)] {
     status.read { status in
       status.rings.enumerated().compactMap { index, ring in

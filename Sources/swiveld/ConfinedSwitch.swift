@@ -91,4 +91,5 @@ struct ConfinedSwitch: SwitchService {
   func removeMAC(_ mac: String) throws(ServiceError) { try network.removeMAC(mac) }
   func flushMACs(port: String?) throws(ServiceError) { try network.flushMACs(port: port) }
   func workers() -> [Worker] { network.workers() }
+  func rebalance() throws(ServiceError) -> BalanceReport { network.rebalance() }
 }

@@ -106,6 +106,11 @@ final class FakeService: SwitchService {
   let condition = Lock(Health(healthy: true, problems: [], ports: ["running": 2, "waiting": 1]))
   func health() -> Health { condition.withLock { $0 } }
 
+  func rebalance() throws(ServiceError) -> BalanceReport {
+    pass()
+    return BalanceReport(moves: [.init(port: "vm1", queue: 1, from: 0, to: 1)])
+  }
+
   func reload() throws(ServiceError) -> ReloadReport {
     ReloadReport(
       added: ["a"], removed: ["r"], replaced: ["n"], changed: ["c"], unchanged: 3)

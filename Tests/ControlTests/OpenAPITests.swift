@@ -28,7 +28,8 @@ import Yams
     let paths = try document.object("paths")
     #expect(
       Set(paths.keys) == [
-        "/v1/ports", "/v1/ports/{name}", "/v1/macs", "/v1/macs/{mac}", "/v1/workers", "/v1/stats",
+        "/v1/ports", "/v1/ports/{name}", "/v1/macs", "/v1/macs/{mac}", "/v1/workers",
+        "/v1/workers/rebalance", "/v1/stats",
         "/v1/health", "/v1/reload", "/v1/log", "/metrics",
       ])
     let all = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -57,7 +58,8 @@ import Yams
     ("DELETE", "/v1/macs", "", 204), ("DELETE", "/v1/macs/{mac}", "", 204),
     ("PUT", "/v1/macs/{mac}", #"{"port":"vm1"}"#, 200),
     ("PUT", "/v1/macs/{mac}", #"{"port":"nobody"}"#, 404),
-    ("GET", "/v1/health", "", 200), ("POST", "/v1/reload", "", 200), ("GET", "/v1/log", "", 200),
+    ("GET", "/v1/health", "", 200), ("POST", "/v1/reload", "", 200),
+    ("POST", "/v1/workers/rebalance", "", 200), ("GET", "/v1/log", "", 200),
     ("PUT", "/v1/log", #"{"level":"debug"}"#, 200), ("PUT", "/v1/log", #"{"level":"x"}"#, 400),
   ])
   func repliesFitTheirSchemas(

@@ -132,6 +132,7 @@ import Testing
       ("POST", "/v1/ports"), ("PATCH", "/v1/ports/vm1"), ("DELETE", "/v1/ports/vm1"),
       ("DELETE", "/v1/macs"), ("PUT", "/v1/macs/52:54:00:12:34:56"),
       ("DELETE", "/v1/macs/52:54:00:12:34:56"), ("PUT", "/v1/log"), ("POST", "/v1/reload"),
+      ("POST", "/v1/workers/rebalance"),
     ] {
       let reply = try fixture.ask(method, path, #"{"name":"a","tap":{"device":"t"}}"#)
       #expect(reply.status == 403, "\(method) \(path)")

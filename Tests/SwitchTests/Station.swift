@@ -38,6 +38,16 @@ struct SteadyTraffic {
     }
   }
 
+  /// Ends the traffic; every frame is to have arrived, whole and in order.
+  func expectNothingLost() throws {
+    for (index, result) in stop().enumerated() {
+      let stream = try #require(result.checkers[UInt32(index ^ 1)])
+      #expect(stream.received > 0)
+      #expect(stream.missing == 0 && stream.reordered == 0 && result.corrupt == 0)
+      #expect(guests[index].offences == [])
+    }
+  }
+
   /// Ends the traffic and takes what is still under way. By guest.
   func stop() -> [Station.Result] {
     var results = stations.map { $0.stop() }

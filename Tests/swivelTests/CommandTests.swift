@@ -35,6 +35,7 @@ import Testing
       guard let port = port(named: name) else { throw ServiceError(.notFound, "none") }
       return port
     }
+    func rebalance() throws(ServiceError) -> BalanceReport { BalanceReport() }
     let asked = Lock<[String]>([])
     private func note(_ what: String) { asked.withLock { $0.append(what) } }
     func addMAC(_ mac: String, port: String) throws(ServiceError) -> MACEntry {

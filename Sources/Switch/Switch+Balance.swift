@@ -1,0 +1,68 @@
+public import ControlAPI
+internal import Dataplane
+internal import Linux
+internal import Logging
+
+/// Queues go from worker to worker while frames move.
+extension Switch {
+  /// Measures for `time` what each transmitq brings, and has workers that do less than others take some of theirs. A queue stands still
+  /// for the moment that its worker needs to let go of it; its frames wait in the ring.
+  public func rebalance(measuring time: Duration = .seconds(1)) -> BalanceReport {
+    var report = BalanceReport()
+    guard configuration.cpus.count > 1 else { return report }
+    let before = costs()
+    Pause.milliseconds(Int(time / .milliseconds(1)))
+    let after = costs()
+    changes.withLock { _ in
+      let ports = allPorts
+      let queues = ports.flatMap { port in
+        port.polled.map { entry in
+          let key = QueueKey(port: port.number, queue: entry.queue)
+          return Balance.Queue(
+            port: port.number, index: entry.queue, worker: entry.worker, node: port.home,
+            // One that was made since has nothing to be judged by.
+            load: before[key].flatMap { old in after[key].map { max(0, $0 - old) } } ?? 0)
+        }
+      }
+      let moves = Balance.moves(
+        queues, nodes: configuration.cpus.map { configuration.topology.node(ofCPU: $0) })
+      for port in ports {
+        let own = moves.filter { $0.port == port.number }
+        if own.isEmpty { continue }
+        let name = port.request.name
+        do throws(ServiceError) {
+          try port.move(Dictionary(uniqueKeysWithValues: own.map { ($0.queue, $0.to) }))
+          for move in own {
+            report.moves.append(
+              .init(port: name, queue: move.queue, from: move.from, to: move.to))
+            logger.info("port '\(name)': worker \(move.to) polls queue \(move.queue) now")
+          }
+        } catch {
+          report.left.append(.init(port: name, reason: error.message))
+          logger.warning("port '\(name)' keeps its workers: \(error.message)")
+        }
+      }
+    }
+    return report
+  }
+
+  /// What each transmitq has cost since its port was made: a frame counts one, and one more for each 512 bytes, whose copy takes
+  /// about as long as the rest.
+  private func costs() -> [QueueKey: Double] {
+    var costs: [QueueKey: Double] = [:]
+    for port in allPorts {
+      for (queue, _) in port.polled {
+        guard let sample = dataplane.counters(port: port.number, queue: queue) else { continue }
+        costs[QueueKey(port: port.number, queue: queue)] =
+          Double(sample.frames + sample.drops.values.reduce(0, +)) + Double(sample.bytes) / 512
+      }
+    }
+    return costs
+  }
+}
+
+/// A queue among those of all ports.
+struct QueueKey: Hashable {
+  var port: Int
+  var queue: Int
+}
