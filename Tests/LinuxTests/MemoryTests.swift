@@ -41,7 +41,10 @@ private let freeHugepages: Int = {
   func copies() {
     let source = UnsafeMutableRawBufferPointer.allocate(byteCount: 16_384, alignment: 4096)
     let target = UnsafeMutableRawBufferPointer.allocate(byteCount: 16_384, alignment: 4096)
-    defer { (source.deallocate(), target.deallocate()) }
+    defer {
+      source.deallocate()
+      target.deallocate()
+    }
     for index in source.indices { source[index] = UInt8(truncatingIfNeeded: index % 251) }
     for further in [0, 1, 12, 16, 31, 63, 64, 4032] {
       for length in [0, 1, 63, 2047, 2048, 2049, 4111, 9000] {
