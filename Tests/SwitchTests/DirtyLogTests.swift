@@ -15,9 +15,9 @@ extension SwitchTests {
 
       var options: GuestPort.Options {
         var options = GuestPort.Options()
-        options.ringSize = 64
         let name = "\(self)".lowercased()
         if name.contains("translated") { options = IOMMUTests.options() }
+        options.ringSize = 64
         options.regionAddresses = [0, 1 << 32, 2 << 32]
         options.features.insert(.logAll)
         if name.contains("packed") { options.features.insert(.ringPacked) }
@@ -83,7 +83,8 @@ extension SwitchTests {
         return now.sent.frames >= before.sent.frames + UInt64(frames.count)
           && now.received.frames >= before.received.frames + UInt64(sent)
       }
-      #expect(isDone, "\(try bench.port("g0"))")
+      let port = try bench.port("g0")
+      #expect(isDone, "\(port)")
       try guest.stop()
 
       let changed = image.changed
