@@ -55,6 +55,11 @@ extension VhostBackend {
       setup.journal = place.journal(of: ring.index)
       setup.keepsJournal = place.keeper
     }
+    if let log, ring.features.contains(.logAll) {
+      if log.hasVanished { throw BackendError(QueueFault.memoryVanished.explanation) }
+      setup.log = log
+      setup.logAddress = ring.logAddress
+    }
     if let iotlb { try requireTranslations(setup, of: ring.index, iotlb) }
     let node =
       iotlb.map { $0.node(device: ring.descriptors) } ?? memory.node(user: ring.descriptors)
@@ -65,6 +70,7 @@ extension VhostBackend {
     // Its eventfds may be exchanged, and are not to be kept here.
     var kept = setup
     (kept.kick, kept.call, kept.keepsJournal, kept.journal) = (nil, nil, nil, nil)
+    kept.log = nil
     running[ring.index] = (worker, kept)
     port.status.update { status in
       status.guestNode = node ?? status.guestNode

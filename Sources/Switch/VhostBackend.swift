@@ -10,6 +10,8 @@ final class VhostBackend: Backend {
   let port: VhostPort
   unowned let parent: Switch
   private(set) var memory: GuestMemory?
+  /// Where written pages are marked, from SET_LOG_BASE on.
+  var log: DirtyLog?
   /// What the guest's IOMMU lets us reach, when it has one.
   var iotlb: IOTLB?
   private(set) var isTranslated = false
@@ -51,18 +53,22 @@ final class VhostBackend: Backend {
   static func offered(by port: VhostPort) -> Features {
     var offered: Features = [
       .version1, .netMrgRxbuf, .anyLayout, .ringIndirectDesc, .ringEventIdx,
-      .ringPacked, .inOrder, .netMTU, .accessPlatform, .vhostUserProtocol,
+      .ringPacked, .inOrder, .netMTU, .accessPlatform, .vhostUserProtocol, .logAll,
+      // The driver announces itself where it has come to. It is asked by the front-end, on the control queue, which is the
+      // front-end's own.
+      .netGuestAnnounce, .netCtrlVQ,
     ]
     // Whatever a guest asks for, its peer may lack: then the switch does it (decision 11, also why not UFO).
     for offload in port.offloads { offered.insert(offload.feature) }
-    // The control queue is the front-end's own, but several queue pairs depend on it (virtio v1.4, 5.1.3.1).
-    if port.pairs > 1 { offered.formUnion([.netMQ, .netCtrlVQ]) }
+    // Several queue pairs depend on the control queue, too (virtio v1.4, 5.1.3.1).
+    if port.pairs > 1 { offered.insert(.netMQ) }
     return offered
   }
 
   var protocolFeatures: ProtocolFeatures {
     var offered: ProtocolFeatures = [
       .rarp, .replyAck, .netMTU, .backendReq, .resetDevice, .configureMemSlots, .status,
+      .logShmfd,
     ]
     // Without it every front-end knows that there is one pair. What GET_QUEUE_NUM answers some take for pairs (QEMU, DPDK) and
     // some for virtqueues (Cloud Hypervisor, crosvm), for which 1 is too few to start with.
@@ -148,6 +154,29 @@ final class VhostBackend: Backend {
     }
   }
 
+  /// No ring that is logged is running. A log that is too small for the memory that there is now is refused; one that is
+  /// for the memory that comes later keeps its rings from starting.
+  func setLog(_ region: LogRegion?) throws(BackendError) {
+    guard let region else {
+      log = nil
+      return
+    }
+    do {
+      let new = DirtyLog(
+        try Mapping(
+          sharing: region.file, offset: region.offset, length: region.size,
+          allowsDisks: parent.configuration.memoryOnDisks))
+      if let memory, !new.covers(memory) {
+        throw BackendError("a log of \(region.size) bytes is too small for the memory table")
+      }
+      log = new
+    } catch let error as BackendError {
+      throw error
+    } catch {
+      throw BackendError("\(error)")
+    }
+  }
+
   // ---- The rest ----
 
   func setMTU(_ mtu: Int) throws(BackendError) {
@@ -169,6 +198,7 @@ final class VhostBackend: Backend {
 
   func reset() {
     memory = nil
+    log = nil
     mappings = []
     iotlb = nil
     isTranslated = false

@@ -35,7 +35,7 @@ public protocol Backend: AnyObject {
   /// there comes with the same `file` object. On a throw the last table stays in force.
   func setMemory(_ regions: [GuestRegion]) throws(BackendError)
 
-  /// Replaces the log of dirty pages; `nil` ends logging. No ring is running. On a throw the last log stays
+  /// Replaces the log of dirty pages; `nil` ends logging. No ring is running that has `.logAll`. On a throw the last log stays
   /// in force. Called only when `.logShmfd` is offered.
   func setLog(_ log: LogRegion?) throws(BackendError)
 

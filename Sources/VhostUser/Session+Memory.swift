@@ -165,8 +165,10 @@ extension Session {
       LogRegion(size: log.size, offset: log.offset, file: log.file, notify: descriptor), .setLogFD)
   }
 
+  /// Rings stand on the log only while LOG_ALL is in force: QEMU sends it before.
   private func install(_ new: LogRegion, _ request: Request) throws(ProtocolError) -> Outcome {
-    try reconfigure(rings.indices) { () throws(ProtocolError) in
+    let isInForce = features?.contains(.logAll) ?? false
+    return try reconfigure(isInForce ? rings.indices : 0..<0) { () throws(ProtocolError) in
       do throws(BackendError) {
         try backend.setLog(new)
       } catch {

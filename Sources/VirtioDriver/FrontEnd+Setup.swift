@@ -53,6 +53,18 @@ extension FrontEnd {
   /// GET_MAX_MEM_SLOTS; needs CONFIGURE_MEM_SLOTS.
   public func maxMemorySlots() throws(FrontEndError) -> UInt64 { try get(.getMaxMemSlots) }
 
+  /// SET_LOG_BASE: bytes `offset ..< offset + size` of `file` are the log of dirty pages. Needs LOG_SHMFD, with which it has a
+  /// reply of its own.
+  public func setLogBase(
+    _ file: OwnedFD, size: UInt64, offset: UInt64 = 0
+  ) throws(FrontEndError) {
+    let reply = try call(
+      FrontEndMessage(
+        .setLogBase, payload: FrontEndMessage.words(size, offset), descriptors: [file]))
+    guard let code = reply.word64 else { throw .badReply(.setLogBase) }
+    if code != 0 { throw .refused(.setLogBase, code: code) }
+  }
+
   /// SET_VRING_NUM, _BASE, _ADDR, _KICK, _CALL, and _ENABLE when asked.
   ///
   /// - Parameters:
@@ -85,19 +97,23 @@ extension FrontEnd {
 
   /// SET_VRING_ADDR: user addresses of the ring's parts, or, behind an IOMMU, the device's. Throws `.memory` when
   /// they are in no region.
+  ///
+  /// - Parameter log: where writes to the device area are to be marked in the log (VHOST_VRING_F_LOG); `nil`: nowhere.
   public func setRingAddresses(
-    _ index: Int, _ ring: borrowing DriverRing
+    _ index: Int, _ ring: borrowing DriverRing, log: UInt64? = nil
   ) throws(FrontEndError) {
+    let flags: UInt32 = log == nil ? 0 : 1
     if isTranslated {
       return try setRingAddresses(
         index, descriptors: ring.parts.descriptors.address, used: ring.parts.used.address,
-        avail: ring.parts.avail.address)
+        avail: ring.parts.avail.address, log: log ?? 0, flags: flags)
     }
     guard let descriptors = ring.memory.userAddress(of: ring.parts.descriptors.address),
       let used = ring.memory.userAddress(of: ring.parts.used.address),
       let avail = ring.memory.userAddress(of: ring.parts.avail.address)
     else { throw .memory }
-    try setRingAddresses(index, descriptors: descriptors, used: used, avail: avail)
+    try setRingAddresses(
+      index, descriptors: descriptors, used: used, avail: avail, log: log ?? 0, flags: flags)
   }
 
   /// SET_VRING_ADDR with any addresses at all.

@@ -113,9 +113,12 @@ final class FakeBackend: Backend, Sendable {
   }
 
   func setLog(_ log: LogRegion?) throws(BackendError) {
-    guard let log else { return record(.endLog, mustBeStill: true) }
+    // Only rings that are logged stand on it.
+    let isInUse = running.values.contains { $0.features.contains(.logAll) }
+    guard let log else { return record(.endLog, mustBeStill: isInUse) }
     record(
-      .setLog(size: log.size, offset: log.offset, notifies: log.notify != nil), mustBeStill: true)
+      .setLog(size: log.size, offset: log.offset, notifies: log.notify != nil),
+      mustBeStill: isInUse)
   }
 
   func startRings(_ rings: [RingConfiguration]) -> [BackendError?] {

@@ -111,6 +111,20 @@ internal import Synchronization
     unsafe journalWord.pointee.store(journal?.address ?? 0, ordering: .relaxed)
   }
 
+  @inline(always)
+  private var logWord: UnsafeMutablePointer<Atomic<UInt>> {
+    unsafe (base + (QueueState.controlOffset &+ 32)).assumingMemoryBound(to: Atomic<UInt>.self)
+  }
+
+  /// How what the queue writes to its guest's memory is marked, if it is.
+  @inline(always)
+  var log: RingLog? { unsafe RingLog(address: logWord.pointee.load(ordering: .relaxed)) }
+
+  /// Before the ring that is marked so has a user.
+  func setLog(_ log: RingLog?) {
+    unsafe logWord.pointee.store(log?.address ?? 0, ordering: .relaxed)
+  }
+
   /// Has the driver be interrupted by another eventfd from now on. Workers may signal the old one until each has ended
   /// its turn.
   func setCall(_ descriptor: OwnedFD?) {

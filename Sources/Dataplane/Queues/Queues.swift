@@ -232,6 +232,8 @@ struct QueuePlace {
   let resources: [any Sendable & AnyObject]
   /// Of a virtqueue: what its addresses mean.
   let space: (any RingSpace)?
+  /// Of a virtqueue that is logged.
+  let log: DirtyLog?
   /// Bytes of the virtio-net header before each frame taken from it.
   let headerSize: UInt8
   /// What frames taken from it may ask for.
@@ -252,7 +254,8 @@ struct QueuePlace {
   init(
     _ queue: Queue, at block: UnsafeMutableRawPointer, bytes: Int,
     resources: [any Sendable & AnyObject],
-    space: (any RingSpace)? = nil, headerSize: UInt8, offloads: Offloads, isEnabled: Bool,
+    space: (any RingSpace)? = nil, log: DirtyLog? = nil, headerSize: UInt8, offloads: Offloads,
+    isEnabled: Bool,
     doorbell: Doorbell?, call: OwnedFD? = nil
   ) {
     self.queue = queue
@@ -260,6 +263,7 @@ struct QueuePlace {
     byteCount = bytes
     self.resources = resources
     self.space = space
+    self.log = log
     self.headerSize = headerSize
     self.offloads = offloads
     self.isEnabled = isEnabled
@@ -273,7 +277,8 @@ extension RunningQueue {
   func inspect(_ state: QueueState) -> QueueFault? {
     // Before the look at the memory: then a fault that came of the loss is not taken for another.
     let fault = state.counters.fault
-    guard space?.hasVanished == true else { return fault }
+    // Without its log, pages that were written go unnoticed: as bad as memory that is not there.
+    guard space?.hasVanished == true || log?.hasVanished == true else { return fault }
     state.counters.setFault(.memoryVanished)
     return .memoryVanished
   }

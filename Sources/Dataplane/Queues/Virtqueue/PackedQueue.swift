@@ -103,9 +103,20 @@ internal import Synchronization
     } else {
       ring.publishUsed(heldIndex, held)
     }
+    if let log = state.log { markShown(log) }
     heldIndex = -1
     unsignalled &+= unpublished
     unpublished = 0
+  }
+
+  /// Marks the descriptors that `publish` has shown as used.
+  @inline(never)
+  private func markShown(_ log: RingLog) {
+    let count = min(unpublished, ring.size)
+    let straight = min(count, ring.size &- heldIndex)
+    let base = unsafe UInt(bitPattern: ring.descriptors)
+    log.mark(host: base &+ UInt(16 &* heldIndex), 16 &* straight)
+    if straight < count { log.mark(host: base, 16 &* (count &- straight)) }
   }
 
   // ---- Steering ----
@@ -169,6 +180,7 @@ internal import Synchronization
   /// Asks the driver not to kick.
   func suppressKicks() {
     ring.setDeviceEvent(PackedRing.Event.disable &<< 16)
+    if let log = state.log { log.mark(deviceArea: 0, 4) }
   }
 
   /// Asks the driver to kick at the next buffer. Returns whether there is one already; then no kick need
@@ -177,6 +189,7 @@ internal import Synchronization
     ring.setDeviceEvent(
       eventIndex
         ? PackedRing.Event.descriptor &<< 16 | UInt32(next.word) : PackedRing.Event.enable)
+    if let log = state.log { log.mark(deviceArea: 0, 4) }
     atomicMemoryFence(ordering: .sequentiallyConsistent)
     return ring.rest(next.index) & PackedRing.availMask == next.availBits
   }

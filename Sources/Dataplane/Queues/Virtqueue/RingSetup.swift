@@ -34,6 +34,11 @@ public struct RingSetup: Sendable {
   public var call: OwnedFD?
   /// Where a packed ring's position is kept for whoever comes after this process; `nil`: nowhere.
   public var journal: RingJournal?
+  /// Where what is written to the guest's memory is marked (VHOST_F_LOG_ALL); `nil`: nowhere.
+  public var log: DirtyLog?
+  /// Where writes to the device area (split: the used ring) are marked besides (VHOST_VRING_F_LOG): a guest physical address,
+  /// behind an IOMMU the device's.
+  public var logAddress: UInt64?
   /// What the journal's memory lives by.
   public var keepsJournal: (any AnyObject & Sendable)?
 

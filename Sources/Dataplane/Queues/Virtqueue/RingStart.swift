@@ -81,14 +81,28 @@ extension RingSetup {
     if packed {
       let queue = try PackedQueue(
         self, isTransmitq: place.isTransmitq, memory: space, state: place.state)
-      return unsafe try make(queue, place, space) { unsafe .packed($0) }
+      return unsafe try make(queue, place, space, try logged(memory, iotlb, space)) {
+        unsafe .packed($0)
+      }
     }
     let queue = try SplitQueue(self, memory: space, state: place.state)
-    return unsafe try make(queue, place, space) { unsafe .split($0) }
+    return unsafe try make(queue, place, space, try logged(memory, iotlb, space)) {
+      unsafe .split($0)
+    }
+  }
+
+  private func logged(
+    _ memory: GuestMemory, _ iotlb: IOTLB?, _ space: some RingSpace
+  ) throws(DataplaneError) -> LoggedRing? {
+    guard let log else { return nil }
+    let logged = try LoggedRing(log, self, memory, iotlb, space)
+    // The queue was made, which may have mended the ring (`RingJournal`).
+    try logged.markParts(self, space)
+    return logged
   }
 
   private func make<Layout: Virtqueue>(
-    _ value: Layout, _ place: QueuePlace, _ space: any RingSpace,
+    _ value: Layout, _ place: QueuePlace, _ space: any RingSpace, _ logged: LoggedRing?,
     _ name: (UnsafeMutablePointer<Layout>) -> Queue
   ) throws -> RunningQueue {
     let bytes = MemoryLayout<Layout>.size
@@ -97,12 +111,15 @@ extension RingSetup {
     let queue = unsafe block.bindMemory(to: Layout.self, capacity: 1)
     unsafe queue.initialize(to: value)
     place.state.setCall(call)
+    place.state.setLog(logged?.view)
     // While it is polled nobody need kick. In a receiveq nobody need ever.
     unsafe queue.pointee.suppressKicks()
     unsafe queue.pointee.lookAhead(isTransmitq: place.isTransmitq)
+    var resources: [any Sendable & AnyObject] = [space]
+    if let keepsJournal { resources.append(keepsJournal) }
+    if let logged { resources.append(logged) }
     return unsafe RunningQueue(
-      name(queue), at: block, bytes: bytes, resources: [space] + (keepsJournal.map { [$0] } ?? []),
-      space: space,
+      name(queue), at: block, bytes: bytes, resources: resources, space: space, log: log,
       headerSize: UInt8(value.headerSize), offloads: offloads, isEnabled: enabled,
       doorbell: place.isTransmitq ? kick.map { Doorbell(descriptor: $0, isEdge: true) } : nil,
       call: call)

@@ -59,7 +59,29 @@ internal import Synchronization
   mutating func publish() {
     if nextUsed == shownUsed { return }
     ring.publishUsed(nextUsed)
+    if let log = state.log { markShown(log) }
     shownUsed = nextUsed
+  }
+
+  /// Marks what `publish` has shown, and the index itself.
+  @inline(never)
+  private func markShown(_ log: RingLog) {
+    log.mark(deviceArea: 0, 4)
+    let count = min(Int(nextUsed &- shownUsed), Int(ring.size))
+    let first = Int(shownUsed & ring.mask)
+    let straight = min(count, Int(ring.size) &- first)
+    log.mark(deviceArea: 4 &+ 8 &* first, 8 &* straight)
+    if straight < count { log.mark(deviceArea: 4, 8 &* (count &- straight)) }
+  }
+
+  /// Marks what the driver is told of kicks.
+  @inline(never)
+  private func markEvent(_ log: RingLog) {
+    if eventIndex {
+      log.mark(deviceArea: 4 &+ 8 &* Int(ring.size), 2)
+    } else {
+      log.mark(deviceArea: 0, 2)
+    }
   }
 
   @inline(always)
@@ -164,13 +186,16 @@ internal import Synchronization
   /// Asks the driver not to kick (2.7.10.2). With EVENT_IDX there is nothing to write: the event index
   /// stays behind, and the driver passes it again only after 65,536 buffers.
   func suppressKicks() {
-    if !eventIndex { ring.setUsedFlags(1) }
+    if eventIndex { return }
+    ring.setUsedFlags(1)
+    if let log = state.log { markEvent(log) }
   }
 
   /// Asks the driver to kick at the next buffer. Returns whether there is one already; then no kick need
   /// come, and the caller must look.
   func requestKicks() -> Bool {
     if eventIndex { ring.setAvailEvent(nextAvail) } else { ring.setUsedFlags(0) }
+    if let log = state.log { markEvent(log) }
     atomicMemoryFence(ordering: .sequentiallyConsistent)
     return ring.availIndex != nextAvail
   }

@@ -94,6 +94,7 @@ extension Virtqueue {
       if offloaded, run > 0 {
         unsafe burst.finish(order + done, run, headerSize: headerSize, accepted: offloads)
       }
+      if let log = state.log { unsafe log.mark(burst, order + done, run, headerSize: headerSize) }
       delivered.frames &+= run
       delivered.bytes &+= bytes
       done &+= run
@@ -203,6 +204,7 @@ extension Virtqueue {
   /// Takes the chains of a claim, whose pieces have been written, and gives them back.
   @inline(always)
   mutating func use(_ claim: Claim, _ needed: UInt32, _ burst: Burst) {
+    if let log = state.log { log.mark(burst, pieces: claim.pieces, needed) }
     var left = needed
     for taken in 0..<claim.chains {
       let chain = unsafe burst.chains[taken]

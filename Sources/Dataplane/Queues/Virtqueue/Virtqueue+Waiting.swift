@@ -118,6 +118,7 @@ extension SplitQueue {
         nextUsed: 0, signalledUsed: 0))
     let stand = unsafe RunningQueue(
       .split(queue), at: block, bytes: bytes, resources: old.resources, space: old.space,
+      log: old.log,
       headerSize: old.headerSize, offloads: old.offloads, isEnabled: old.isEnabled, doorbell: nil,
       call: old.call)
     stand.isSuspended = true
