@@ -33,7 +33,7 @@ import Testing
       PortRequest(name: name, tap: TapRequest(device: "t")).faults.map(\.keys) == [["name"]])
   }
 
-  @Test("What is well written, but too much, or of the other mode, is refused rather than malformed")
+  @Test("What is well written, but too much or of the other mode, is refused, not malformed")
   func refusedRatherThanMalformed() {
     func kind(_ request: VhostUserRequest) -> ServiceError.Kind? {
       do throws(ServiceError) {
