@@ -22,7 +22,7 @@ extension Switch {
         try reload.refuse(check)
         try reload.prepare()
         leaving = try reload.commit()
-        healPorts()
+        for port in allPorts { heal(port) }
         return reload.report
       }
     }
@@ -38,13 +38,11 @@ extension Switch {
   }
 
   /// Makes again what has been taken away under ports. One that can't be healed stays as it is, and says so.
-  private func healPorts() {
-    for port in allPorts {
-      do {
-        if try port.heal() { logger.info("port '\(port.request.name)': made anew what was gone") }
-      } catch {
-        logger.warning("port '\(port.request.name)' can't have back what is gone: \(error)")
-      }
+  fileprivate func heal(_ port: any SwitchPort) {
+    do {
+      if try port.heal() { logger.info("port '\(port.request.name)': made anew what was gone") }
+    } catch {
+      logger.warning("port '\(port.request.name)' can't have back what is gone: \(error)")
     }
   }
 }
@@ -125,6 +123,8 @@ private struct PortReload {
         }
       }
       for entry in updating {
+        // What is gone can't be changed.
+        parent.heal(entry.port)
         do {
           try entry.port.update(to: entry.request)
         } catch {

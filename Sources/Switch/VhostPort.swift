@@ -93,7 +93,8 @@ final class VhostPort: SwitchPort {
   /// Gives the socket what differs of its owner, group and permissions. Both requests are spelled out.
   private func changeSocket(from old: PortRequest, to new: PortRequest) throws {
     guard mode == .server, let before = old.attachment as? VhostUserRequest,
-      let after = new.attachment as? VhostUserRequest
+      let after = new.attachment as? VhostUserRequest,
+      (before.owner, before.group, before.bits) != (after.owner, after.group, after.bits)
     else { return }
     try listener.withLock { listener in
       try listener?.change(

@@ -110,6 +110,16 @@ final class Guest {
     try finish(startTransfer(to: place, at: address, mebibytes: mebibytes))
   }
 
+  /// The rate of such a transfer in Mbit/s.
+  func rate(to place: String, at address: String, mebibytes: Int) throws -> Double {
+    let transfer = try startTransfer(to: place, at: address, mebibytes: mebibytes)
+    try finish(transfer)
+    guard let match = transfer.output.firstMatch(of: /in ([0-9.]+) s,/),
+      let seconds = Double(match.1)
+    else { throw Failure("no time in \(transfer.output)") }
+    return Double(mebibytes) * 8 * 1.048576 / seconds
+  }
+
   /// The same at the same time both ways, with a guest that `address` belongs to.
   func exchange(with other: Guest, at address: String, own: String, mebibytes: Int) throws {
     let there = try startTransfer(to: other.name, at: address, mebibytes: mebibytes)

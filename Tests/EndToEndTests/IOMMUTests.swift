@@ -57,6 +57,39 @@ extension EndToEnd {
       try daemon.stop()
     }
 
+    @Test(
+      "what an IOMMU costs, strict and lazy, beside none",
+      .enabled(if: Compatibility.results != nil, "measured by scripts/compatibility alone"))
+    func rates() throws {
+      let modes = [("none", "without an IOMMU"), ("strict", "strict"), ("lazy", "lazy")]
+      let daemon = try Daemon(
+        ports: (modes.map(\.0) + ["vm2"]).map { Daemon.vhost($0, in: scratch) }, scratch: scratch)
+      let peer = try Guest("vm2", number: 2, in: scratch)
+      try peer.awaitBoot()
+      var rates: [String: (there: [Double], back: [Double])] = [:]
+      for _ in 0..<3 {
+        for (mode, _) in modes {
+          let guest = try Guest(
+            mode, number: 1, in: scratch, options: mode == "none" ? [] : ["--iommu", mode])
+          defer { guest.end() }
+          try guest.awaitBoot()
+          try peer.run("ip neigh flush dev eth0; ip -6 neigh flush dev eth0")
+          try guest.ping("192.0.2.2")
+          let mebibytes = 32
+          rates[mode, default: ([], [])].there.append(
+            try guest.rate(to: "vm2", at: "192.0.2.2", mebibytes: mebibytes))
+          rates[mode, default: ([], [])].back.append(
+            try peer.rate(to: mode, at: "192.0.2.1", mebibytes: mebibytes))
+        }
+      }
+      for (mode, title) in modes {
+        let (there, back) = try #require(rates[mode])
+        try Table(folder: Compatibility.results ?? "", name: "iommu").add(
+          [title] + [there, back].map { String(format: "%.0f Mbit/s", $0.sorted()[1]) })
+      }
+      try daemon.stop()
+    }
+
     @Test("a guest whose front-end is not told what its IOMMU takes back is stopped by name")
     func rootBus() throws {
       let (daemon, vm1, vm2) = try boot("root-bus")

@@ -108,8 +108,10 @@ extension SwitchTests {
       #expect(port.state == .connected && port.explanation.contains("has shared none"))
     }
 
-    @Test("A socket whose file was removed is said to be gone, and made anew by a reload")
-    func removedSocket() throws {
+    @Test(
+      "A socket whose file was removed is said to be gone, and made anew by a reload, whatever else that changes",
+      arguments: [nil, "0600", "0660"])
+    func removedSocket(permissions: String?) throws {
       let bench = try Bench()
       try bench.addPort("idle")
       let guests = try bench.guests(2)
@@ -118,10 +120,21 @@ extension SwitchTests {
       #expect(port.state == .broken && port.explanation.contains("was removed"))
       // Who is connected notices nothing.
       #expect(try bench.port("g0").state == .running)
-      _ = try bench.fabric.replacePorts(bench.fabric.requests, owned: []) {
-        _ throws(ServiceError) in
+      var requests = bench.fabric.requests
+      if let permissions {
+        for place in requests.indices {
+          guard var socket = requests[place].attachment as? VhostUserRequest else { continue }
+          socket.permissions = permissions
+          requests[place].attach(socket)
+          requests[place].mtu = 9000
+        }
       }
+      let report = try bench.fabric.replacePorts(requests, owned: []) { _ throws(ServiceError) in }
+      #expect(report.changed.count == (permissions == nil ? 0 : 3) && report.replaced == [])
       #expect(try bench.port("idle").state == .waiting)
+      var status = stat()
+      #expect(stat(bench.path("idle"), &status) == 0)
+      #expect(String(status.st_mode & 0o777, radix: 8) == (permissions ?? "0660").dropFirst())
       let late = try bench.guest("idle")
       try late.announce(.station(9))
       #expect(eventually { !guests[0].collect().isEmpty && !guests[1].collect().isEmpty })
