@@ -240,7 +240,7 @@ public struct IOTLBStatus: Codable, Sendable, Equatable {
   /// Updates and invalidations received since the front-end connected.
   public var updates: Int
   public var invalidations: Int
-  /// Addresses that were needed and not known, so that the front-end was asked or is to be.
+  /// Translations that were needed and not known, and that the front-end was asked for.
   public var misses: Int
   /// Rings that wait for translations of their own addresses.
   public var waitingRings: [Int]

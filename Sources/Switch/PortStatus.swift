@@ -19,6 +19,12 @@ final class PortStatus: Sendable {
     var error: OwnedFD?
   }
 
+  /// A ring that ran, and goes on as soon as its own addresses are translated again.
+  struct Suspension: Sendable {
+    var ring: Ring
+    var since: ContinuousClock.Instant
+  }
+
   struct Values: Sendable {
     var connected = false
     var pid: Int?
@@ -43,6 +49,7 @@ final class PortStatus: Sendable {
     var mtu: Int?
     /// By index; `nil`: not running.
     var rings: [Ring?]
+    var suspended: [Int: Suspension] = [:]
     var lastError: String?
     /// What has gone wrong since the port was made, by name: `QueueFault.name`, `SessionFault`.
     var faults: [String: UInt64] = [:]

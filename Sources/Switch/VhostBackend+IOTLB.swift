@@ -19,12 +19,14 @@ extension VhostBackend {
     for index in untranslated.keys { untranslated[index] = [] }
     pendingMisses = []
     // The answer to another miss may have come since.
-    let misses = all.filter { iotlb?.knows($0) == false }
-    port.status.update { $0.iotlb?.misses += misses.count }
-    return misses.map {
+    return all.filter { iotlb?.knows($0) == false }.map {
       IOTLBMiss(
         address: $0.address, access: IOTLBAccess(rawValue: $0.access.rawValue))
     }
+  }
+
+  func noteQuestions(_ count: Int) {
+    port.status.update { $0.iotlb?.misses += count }
   }
 
   func translationsToCheck(_ count: Int) -> [IOTLBMiss] {
@@ -92,12 +94,22 @@ extension VhostBackend {
 
   func suspendRings(_ indices: [Int]) -> [UInt32] {
     suspended.formUnion(indices)
+    port.status.update { status in
+      for index in indices {
+        if let ring = status.rings[index] {
+          status.suspended[index] = .init(ring: ring, since: .now)
+        }
+      }
+    }
     return forget(indices, parent.dataplane.suspendQueues(indices, of: port.number))
   }
 
   /// Has nothing wait any more for those of these rings that were suspended.
   func endSuspension(of indices: [Int]) {
     let ended = indices.filter { suspended.remove($0) != nil }
+    port.status.update { status in
+      for index in ended { status.suspended[index] = nil }
+    }
     if !ended.isEmpty { _ = parent.dataplane.stopQueues(ended, of: port.number) }
   }
 

@@ -77,6 +77,7 @@ extension VhostBackend {
       status.runs += 1
       status.rings[ring.index] = .init(
         size: ring.size, enabled: ring.enabled, worker: worker, run: status.runs, error: ring.error)
+      status.suspended[ring.index] = nil
     }
   }
 

@@ -210,6 +210,7 @@ final class VhostBackend: Backend {
     parent.dataplane.flush(port: port.number)
     negotiatedFeatures = []
     port.status.update { status in
+      status.suspended = [:]
       status.askedMTU = nil
       status.features = []
       status.protocolFeatures = []

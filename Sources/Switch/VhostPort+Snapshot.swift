@@ -20,7 +20,7 @@ extension VhostPort {
         memoryLimit: memoryLimit, regionLimit: regionLimit,
         offloads: offloads.map(\.rawValue), iotlb: status.iotlb))
     port.faults = status.faults
-    for index in 0..<(2 * pairs) { port.add(queue(index, status.rings[index])) }
+    for index in 0..<(2 * pairs) { port.add(queue(index, status.ring(index))) }
     (port.state, port.explanation) = explain(status, port.queues)
     return port
   }
@@ -102,5 +102,20 @@ extension VhostPort {
     return (
       .connected, "a front-end is connected, but the guest's driver has not started its rings yet"
     )
+  }
+}
+
+extension PortStatus.Values {
+  /// A ring that waits for its own addresses for so long is one that runs: an IOMMU's driver may take everything back a
+  /// hundred times a second.
+  private static let moment = Duration.seconds(1)
+
+  /// A ring that runs, or does but for a moment.
+  fileprivate func ring(_ index: Int) -> PortStatus.Ring? {
+    if let ring = rings[index] { return ring }
+    guard let suspension = suspended[index],
+      suspension.since.duration(to: .now) < PortStatus.Values.moment
+    else { return nil }
+    return suspension.ring
   }
 }

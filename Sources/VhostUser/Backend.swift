@@ -60,6 +60,9 @@ public protocol Backend: AnyObject {
   /// Forgets the translation of device addresses `first` to `last`, both included. Returns as `insert` does.
   func removeTranslations(from first: UInt64, through last: UInt64) -> [Int]
 
+  /// The front-end was asked for so many translations that were missed.
+  func noteQuestions(_ count: Int)
+
   /// Has everything that is still missed be told once more.
   func renewMisses()
 
@@ -134,6 +137,7 @@ extension Backend {
   public func insert(_ entry: IOTLBEntry, isCheck: Bool) -> [Int] { [] }
   public func translationsToCheck(_ count: Int) -> [IOTLBMiss] { [] }
   public func removeTranslations(from first: UInt64, through last: UInt64) -> [Int] { [] }
+  public func noteQuestions(_ count: Int) {}
   public func renewMisses() {}
   public func abandonRings(_ indices: [Int]) {}
   public func forgetPositions(_ indices: [Int]) {}

@@ -101,10 +101,13 @@ extension Session {
       retryAwaiting()
       startDue()
     }
+    var questions = 0
     for miss in backend.takeMisses() where !asked.excludes(miss) {
       guard let isSent = ask(for: miss) else { break }
       asked.note(miss, sent: isSent)
+      if isSent { questions += 1 }
     }
+    if questions > 0 { backend.noteQuestions(questions) }
     if let due = checks.due, due <= .now {
       for known in backend.translationsToCheck(checks.begin()) where !asked.excludes(known) {
         if ask(for: known) == true { checks.note(known) }

@@ -101,6 +101,9 @@ extension SwitchTests {
       for _ in 0..<10 {
         // As QEMU says 2^64 bytes.
         try iommu.invalidate(0, size: 0)
+        // A ring that waits for its own addresses for a moment is one that runs.
+        let port = try bench.port("g0")
+        #expect(port.state == .running && port.queues.allSatisfy { $0.state == .running })
         #expect(traffic.advance(by: 20))
       }
       let results = traffic.stop()
@@ -108,6 +111,8 @@ extension SwitchTests {
       drain(bench, guests)
       bench.expectBalance(.named(guests))
       #expect(try iotlb(bench).invalidations >= 10)
+      // What was asked for, beside which known translations are checked: repeats are not counted.
+      #expect(try iotlb(bench).misses <= iommu.misses.count)
     }
 
     @Test("After an invalidation is answered its page is not read any more (E98)")
@@ -275,13 +280,18 @@ extension SwitchTests {
       try iommu.invalidate(0, size: 0)
       #expect(
         eventually { (try? bench.port("g0").vhostUser?.iotlb?.waitingRings) == [0, 1] })
+      // Not at once: it might be for a moment.
+      #expect(eventually { (try? bench.port("g0").state) == .connected })
       var port = try bench.port("g0")
-      #expect(port.state == .connected && port.explanation.contains("IOMMU"))
+      #expect(port.explanation.contains("IOMMU"))
       #expect(port.vhostUser?.iotlb?.entries == 0)
       iommu.isSilent = false
-      #expect(eventually { (try? bench.port("g0").state) == .running })
+      #expect(
+        eventually {
+          let port = try? bench.port("g0")
+          return port?.state == .running && port?.vhostUser?.iotlb?.waitingRings == []
+        })
       port = try bench.port("g0")
-      #expect(port.vhostUser?.iotlb?.waitingRings == [])
       #expect(port.queues.allSatisfy { $0.state == .running })
       // Stopping and starting, as a guest that reboots.
       try guest.stop()
