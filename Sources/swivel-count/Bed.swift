@@ -40,6 +40,11 @@ struct Bed {
         setup.journal = unsafe RingJournal(record.base)
         setup.keepsJournal = record
       }
+      if workload.logged {
+        let pages = (region.guest + UInt64(region.mapping.length)) / DirtyLog.page + 1
+        setup.log = DirtyLog(try Mapping.own(Int(pages / 8 + 1)))
+        setup.logAddress = place.used &- region.user &+ region.guest
+      }
       let start = QueueStart(2 * pair + index, .ring(setup, memory: memory))
       if let error = plane.startQueues([start], of: port)[0] { throw error }
     }

@@ -41,6 +41,8 @@ struct Workload {
   var pairs = [1]
   /// One port sends, to all others; else each of two sends to the other.
   var floods = false
+  /// The guests migrate: what is written is marked in a log of dirty pages.
+  var logged = false
   /// Every frame of the first port but one of each burst has a source address that nobody has heard of.
   var inventsSources = false
 
@@ -105,6 +107,13 @@ struct Workload {
       $0.burst = 32
       $0.rounds = 40
     },
+    Workload("split-logged") { $0.logged = true },
+    Workload("split-64-KiB-logged") {
+      $0.logged = true
+      $0.length = 1 << 16
+      $0.burst = 2
+      $0.rounds = 200
+    },
     Workload("packed") { $0.packed = true },
     Workload("packed-not-mergeable") {
       $0.packed = true
@@ -128,6 +137,10 @@ struct Workload {
       // As many as are taken in a turn.
       $0.burst = 2
       $0.rounds = 200
+    },
+    Workload("packed-logged") {
+      $0.packed = true
+      $0.logged = true
     },
     Workload("packed-bursts-of-1") {
       $0.packed = true
