@@ -70,6 +70,11 @@ extension SwitchTests {
       // From here on the driver writes nothing.
       let image = MemoryImage(guest)
       try guest.restart()
+      // Behind an IOMMU a ring starts when its own addresses are told.
+      #expect(
+        eventually {
+          bench.fabric.port(named: "g0")?.queues.allSatisfy { $0.state == .running } == true
+        })
       var frames: [[UInt8]] = []
       for sequence in 0..<10 {
         frames.append(
