@@ -35,8 +35,9 @@ import Yams
     let all = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     for (path, item) in paths {
       let described = Set(try #require(item as? [String: Any]).keys)
-      for method in all {
-        try await Fixture.run { fixture in
+      // What one method has changed is not to be another's.
+      try await Fixture.run { fixture in
+        for method in all {
           let status = try fixture.ask(method, OpenAPITests.filled(path)).status
           #expect((status != 405) == described.contains(method.lowercased()), "\(method) \(path)")
           #expect(status != 404, "\(method) \(path)")

@@ -110,17 +110,17 @@ extension SwitchTests {
     func swapped(_ way: Way) throws {
       let (bench, guest, peer) = try bed(way, workers: 2)
       defer { withExtendedLifetime(bench) {} }
-      let logs = try (0..<8).map { try TestLog(guest, offset: UInt64($0 * 1000)) }
+      let logs = try (0..<5).map { try TestLog(guest, offset: UInt64($0 * 1000)) }
       try logs[0].install(on: guest)
       // Receive buffers are written by the switch alone.
       let image = MemoryImage(guest)
       let traffic = try SteadyTraffic([guest, peer])
       for (old, new) in zip(logs, logs.dropFirst()) {
-        #expect(traffic.advance(by: 100))
+        #expect(traffic.advance(by: 40))
         try new.install(on: guest)
         let count = old.count
         #expect(count > 0)
-        #expect(traffic.advance(by: 100))
+        #expect(traffic.advance(by: 40))
         #expect(old.count == count, "the old log is left alone")
       }
       let results = traffic.stop()
