@@ -30,6 +30,10 @@ def late_time(result):
     return time(result, 99)
 
 
+def processor(result):
+    return result["switchCPU"]
+
+
 def remaining(result):
     """What is left of the rate beside single frames, in per cent."""
     return 100 * result["gbps"] / result["gbpsAlone"]
@@ -52,6 +56,8 @@ class Case:
     switched: bool = False
     # What it would be if nothing had to be done but to copy is measured too.
     copied: bool = False
+    # Workers that can sleep when there is nothing to do may.
+    sleeps: bool = False
     # Of each port.
     addresses: int = 1
     # Frames longer than any MTU, with segmentation offload from guest to guest.
@@ -131,6 +137,26 @@ CASES = (
         idle=1000,
         falling=True,
         switched=True,
+    ),
+    # What it costs to be there while hardly anything happens, and how soon one is awake.
+    Case(
+        "sleep-cpu",
+        "CPU of the switch with 100 idle ports and ten frames a second",
+        ("latency", "--size", "64", "--rate", "10", "--idle-ports", "100"),
+        processor,
+        "% of a CPU",
+        idle=100,
+        falling=True,
+        sleeps=True,
+    ),
+    Case(
+        "wake",
+        "64 B, a hundred frames a second, one way, median, workers that may sleep",
+        ("latency", "--size", "64", "--rate", "100"),
+        median_time,
+        "µs",
+        falling=True,
+        sleeps=True,
     ),
     # A pair with one small frame at a time beside one with frames of 64 KiB.
     Case("mixed", "64 KiB beside single frames", MIXED, bits, "Gbit/s", ports=4, segmented=True),

@@ -5,7 +5,7 @@ import os
 import time
 
 from machine import ticks
-from process import Failure, Process, waited
+from process import Failure, Process, ran, waited
 from swivel import PROGRAMS
 
 # Seconds until the generator is thought to hang. A search takes a good many measurements.
@@ -40,7 +40,8 @@ def measure(case, sockets, seconds, cpus, folder, switch):
 def watch(generator, switch, seconds):
     """Returns when the generator has ended, with the seconds, of the last `seconds`, in which it and
     the thread that switches waited for their CPUs, and those that the host took from all CPUs:
-    hardly any on a machine that nobody shares."""
+    hardly any on a machine that nobody shares; and the CPU that all threads of the switch took, in per cent
+    of one."""
     deadline = time.monotonic() + LIMIT + switch.patience
     readings = []
     while True:
@@ -58,4 +59,5 @@ def watch(generator, switch, seconds):
         "generatorWaited": waited(before[1], after[1]),
         "switchWaited": waited(before[2], after[2]),
         "stolen": after[3] - before[3],
+        "switchCPU": 100 * ran(before[2], after[2]) / (after[0] - before[0]),
     }

@@ -109,6 +109,11 @@ def waited(before, after):
     return after[busiest][1] - before[busiest][1] if busiest else 0.0
 
 
+def ran(before, after):
+    """The seconds, between two readings of `Process.threads`, that all threads ran together."""
+    return sum(after[task][0] - before[task][0] for task in before.keys() & after.keys())
+
+
 def output(command, seconds=30, environment=None):
     """The standard output of a command that must succeed."""
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""swivel itself: the release build, one worker that always polls, as the others do."""
+"""swivel itself: the release build, one worker that always polls, as the others do, unless a case is about sleep."""
 
 import http.client
 import json
@@ -27,10 +27,11 @@ class Swivel(Switch):
         sockets = socket_paths(folder, "swivel", case.sockets)
         self.control = os.path.join(folder, "control.sock")
         configuration = os.path.join(folder, "swivel.yaml")
+        poll = "adaptive" if case.sleeps else "busy"
         with open(configuration, "w") as file:
             file.write(f"control: {{ socket: {self.control} }}\n")
             cpus = self.cpus.workers(case.workers)
-            file.write(f"workers: {{ cpus: {cpus}, poll: busy }}\n")
+            file.write(f"workers: {{ cpus: {cpus}, poll: {poll} }}\n")
             file.write("ports:\n")
             for number, path in enumerate(sockets):
                 file.write(f"  - {{ name: port{number}, vhost-user: {{ path: {path} }} }}\n")
