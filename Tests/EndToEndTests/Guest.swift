@@ -66,6 +66,15 @@ final class Guest {
     }
   }
 
+  /// It runs as `other` from now on, which it has migrated to: that answers at once, as it has long booted.
+  func moved(to other: Guest) throws {
+    end()
+    let ready = other.scratch.file("guests/\(other.name)/ready")
+    guard FileManager.default.createFile(atPath: ready, contents: nil) else {
+      throw Failure("cannot write \(ready)")
+    }
+  }
+
   /// Waits until it has booted.
   func awaitBoot() throws { try run("true", within: 120) }
 
