@@ -25,6 +25,8 @@ final class Migration {
   let daemons: [Daemon]
   private let network: Namespace
   private let layout: String
+  /// How many QEMUs have been started.
+  private var starts = 0
 
   init(_ way: Way, layout: String) throws {
     self.way = way
@@ -67,47 +69,96 @@ final class Migration {
     try network.run("ip link set \(device) master bridge up")
   }
 
-  /// Where the guest's QEMU listens for what is to be done.
-  private var monitor: String { scratches[0].file("qmp") }
-
-  /// Starts the guest's first QEMU (`vm1`), or the one that waits for it (`vm2`).
-  private func start(_ name: String, options: [String]) throws -> Guest {
-    let index = name == "vm1" ? 0 : 1
+  /// Starts the guest's next QEMU: at the first place, at the other, and so on.
+  private func start(_ options: String...) throws -> Guest {
+    let index = starts % 2
+    starts += 1
     let attached = way == .tap ? ["--tap", Migration.device(index)] : []
     let guest = try Guest(
-      name, number: 1, in: scratches[index % scratches.count],
-      options: ["--device", layout, "--mac", Migration.mac] + attached + options)
+      "vm\(index + 1)", number: 1, in: scratches[index % scratches.count],
+      options: ["--device", layout, "--mac", Migration.mac, "--qmp", monitor(starts)] + attached
+        + options)
     if way == .tap { try join(index) }
     return guest
   }
 
+  /// Where a QEMU listens for what it is to do.
+  private func monitor(_ start: Int) -> String { scratches[0].file("qmp-\(start)") }
+
   /// The guest, booted, before it moves.
   func boot() throws -> Guest {
-    let guest = try start("vm1", options: ["--qmp", monitor])
+    let guest = try start()
     try guest.awaitBoot()
     try guest.ping(Migration.peer)
     try guest.run("ip addr add \(Migration.quiet)/24 dev eth0")
     return guest
   }
 
+  /// Moves the guest to the other place, and returns it there, and how long it stood still.
+  private func move(
+    _ guest: Guest, meanwhile: (() throws -> Void)? = nil
+  ) throws -> (Guest, downtime: Int) {
+    let from = monitor(starts)
+    let place = scratches[0].file("move-\(starts)")
+    let next = try start("--incoming", "unix:\(place)")
+    try wait(upTo: 30, for: "the other place to wait for the guest") { access(place, F_OK) == 0 }
+    let downtime = try Monitor(from).migrate(to: "unix:\(place)", meanwhile: meanwhile)
+    try guest.moved(to: next)
+    return (next, downtime)
+  }
+
   /// Moves the guest while the network asks for it every ten milliseconds.
   ///
   /// - Returns: the guest at its new place; for how long it stood still, by what QEMU says, and for how long nobody had an answer of it,
   ///   in milliseconds.
-  func move(_ guest: Guest) throws -> (guest: Guest, downtime: Int, gap: Int) {
-    let place = scratches[0].file("move")
-    let next = try start("vm2", options: ["--incoming", "unix:\(place)"])
-    try wait(upTo: 30, for: "vm2 to wait for the guest") { access(place, F_OK) == 0 }
+  func moveUnderPings(_ guest: Guest) throws -> (guest: Guest, downtime: Int, gap: Int) {
     let ping = try network.start(
       "ping", "-n", "-D", "-i", "0.01", Migration.address, log: scratches[0].file("ping"))
-    Thread.sleep(forTimeInterval: 1)
-    let downtime = try Monitor(monitor).migrate(to: "unix:\(place)")
-    try guest.moved(to: next)
+    let (next, downtime) = try move(guest)
     try wait(upTo: 5, for: "the guest to announce itself") { try isAnnounced() }
     Thread.sleep(forTimeInterval: 1)
     ping.signal(SIGINT)
     _ = try ping.status(within: 5)
     return (next, downtime, try Migration.gap(ping.output))
+  }
+
+  /// Moves the guest with frames in its ring that came when all of its memory had been copied, and that it reads at its new place. TCP
+  /// would hide it when they are garbled.
+  ///
+  /// - Returns: the guest, and checksums of what was sent and of what it read.
+  func moveWithFramesWaiting(_ guest: Guest) throws -> (guest: Guest, sent: String, read: String) {
+    // The driver may have left half of the ring without buffers.
+    let (count, size) = (100, 1400)
+    let data = scratches[0].file("datagrams")
+    try network.run("dd if=/dev/urandom of=\(data) bs=\(size) count=\(count)")
+    try network.run(
+      "ip neigh replace \(Migration.address) lladdr \(Migration.mac) nud permanent dev bridge")
+    let port = "vm\((starts - 1) % 2 + 1)"
+    let daemon = daemons[(starts - 1) % daemons.count]
+    // A driver that is down leaves its buffers in the ring, and reads nothing; when it is up it reads before the interface has its address
+    // back, so that another must have it too. Meanwhile other memory is written, and not
+    // with zeros, which QEMU sends in no time.
+    try guest.run(
+      "rm -f /tmp/moved; head -c 4194304 /dev/urandom >/tmp/noise; echo 4000000 >/proc/sys/net/core/rmem_default;"
+        + " nc.openbsd -d -k -u -l 5003 >/tmp/datagrams 2>/dev/null &"
+        + " { while [ ! -e /tmp/moved ]; do cat /tmp/noise >/tmp/dirt; done; } &"
+        + " sleep 0.5; ip addr add \(Migration.address)/32 dev lo; ip link set eth0 down")
+    let (next, _) = try move(guest) { [network] in
+      let before = try daemon.port(port).sent
+      try network.run(
+        "bash -c 'dd if=\(data) bs=\(size) >/dev/udp/\(Migration.address)/5003'")
+      var sent = before
+      try wait(upTo: 20, for: "\(count) frames in the guest's ring: \(before), \(sent)") {
+        sent = try daemon.port(port).sent
+        return sent.frames >= before.frames + UInt64(count)
+      }
+    }
+    let read = try next.run(
+      "touch /tmp/moved; ip link set eth0 up; for i in $(seq 50); do"
+        + " [ $(wc -c </tmp/datagrams) -ge \(count * size) ] && break; sleep 0.1; done;"
+        + " md5sum </tmp/datagrams"
+    )
+    return (next, try network.run("md5sum <\(data)"), read)
   }
 
   /// Whether the network has been told of the address that nobody asks for.
@@ -138,8 +189,7 @@ final class Migration {
   func streamToGuest(_ guest: Guest) throws -> Stream {
     try guest.run(
       "{ nc.openbsd -d -l 5001 | md5sum >/tmp/sum; mv /tmp/sum /tmp/received; } >/dev/null 2>&1 &"
-        + " for i in $(seq 100); do netstat -ltn | grep -q ':5001 ' && exit; sleep 0.1; done; exit 1"
-    )
+        + " \(Stream.untilListening(5001))")
     let folder = scratches[0].file("there")
     let command = try network.start(
       "bash", "-c",

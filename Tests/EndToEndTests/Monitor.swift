@@ -28,7 +28,7 @@ final class Monitor {
 
   /// Has a command done, and returns what QEMU says.
   @discardableResult
-  func ask(_ command: String, _ arguments: [String: String] = [:]) throws -> [String: Any] {
+  func ask(_ command: String, _ arguments: [String: Any] = [:]) throws -> [String: Any] {
     var bytes = try JSONSerialization.data(
       withJSONObject: ["execute": command, "arguments": arguments])
     bytes.append(10)
@@ -42,16 +42,42 @@ final class Monitor {
   }
 
   /// Moves the guest, and returns how long it stood still, in milliseconds, by what QEMU says.
-  func migrate(to place: String) throws -> Int {
+  ///
+  /// - Parameter meanwhile: what is to be done when all of its memory has been copied once and it still runs; some
+  ///   mebibytes of it must change all the time then, or QEMU has nothing left to wait for.
+  func migrate(to place: String, meanwhile: (() throws -> Void)? = nil) throws -> Int {
+    if meanwhile != nil {
+      // So slow that a guest on a busy machine writes something in each round, and QEMU goes on.
+      try ask("migrate-set-parameters", ["downtime-limit": 1, "max-bandwidth": 32 << 20])
+    }
     try ask("migrate", ["uri": place])
+    if let meanwhile {
+      try wait(upTo: 60, for: "all memory to be copied once") {
+        let said = try migration()
+        guard said["status"] as? String != "completed" else { throw Failure("it moved: \(said)") }
+        let ram = said["ram"] as? [String: Any]
+        return (ram?["dirty-sync-count"] as? NSNumber)?.intValue ?? 0 > 2
+      }
+      try meanwhile()
+      guard try migration()["status"] as? String == "active" else {
+        throw Failure("the guest had moved before all was done")
+      }
+      try ask("migrate-set-parameters", ["downtime-limit": 300, "max-bandwidth": 128 << 20])
+    }
     var last: [String: Any] = [:]
     try wait(upTo: 90, for: "a migration to end: \(last)") {
-      last = try ask("query-migrate")
-      let status = last["status"] as? String ?? ""
-      if ["failed", "cancelled"].contains(status) { throw Failure("migration: \(last)") }
-      return status == "completed"
+      last = try migration()
+      return last["status"] as? String == "completed"
     }
     return (last["downtime"] as? NSNumber)?.intValue ?? -1
+  }
+
+  private func migration() throws -> [String: Any] {
+    let said = try ask("query-migrate")
+    if ["failed", "cancelled"].contains(said["status"] as? String) {
+      throw Failure("migration: \(said)")
+    }
+    return said
   }
 
   private func line() throws -> [String: Any] {
