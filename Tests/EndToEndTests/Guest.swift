@@ -46,6 +46,9 @@ final class Guest {
 
   var isRunning: Bool { command.process.isRunning }
 
+  /// What QEMU has said.
+  var log: String { command.output }
+
   func end() { command.end() }
 
   /// Ends it as a crash would.
