@@ -181,5 +181,38 @@ final class Daemon {
     try awaitAnswer()
   }
 
+  /// Has another take over, on what lies in its folder; it must say that it has, and the one before end well.
+  func takeOver(sourceLocation: SourceLocation = #_sourceLocation) throws {
+    let before = command
+    command = try Command(
+      Place.program("swiveld"), ["--config", configuration, "--take-over"],
+      log: scratch.file("swiveld-\(UUID().uuidString.prefix(8)).log"))
+    try wait(upTo: 30, for: "swiveld to take over; its log:\n\(log)") {
+      guard command.process.isRunning else {
+        throw Failure("swiveld did not take over:\n\(command.output)\n\(before.tail)")
+      }
+      return command.output.contains("took over ")
+    }
+    let status = try before.status(within: 10)
+    #expect(status == 0, "\(before.tail)", sourceLocation: sourceLocation)
+    try awaitAnswer()
+  }
+
+  /// Has another try to take over, and die at a step of it.
+  func failToTakeOver(
+    at step: String, sourceLocation: SourceLocation = #_sourceLocation
+  ) throws {
+    let other = try Command(
+      Place.program("swiveld"), ["--config", configuration, "--take-over"],
+      log: scratch.file("swiveld-\(step).log"),
+      environment: ["SWIVELD_TAKE_OVER_DIES_AT": step])
+    let status = try other.status(within: 30)
+    #expect(status == 70, "\(step): \(other.output)", sourceLocation: sourceLocation)
+    try wait(upTo: 10, for: "the daemon to go on; its log:\n\(log)") {
+      wholeLog.components(separatedBy: "was not taken over, and goes on").count
+        > wholeLog.components(separatedBy: "wants to take over").count - 1
+    }
+  }
+
   private func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 }

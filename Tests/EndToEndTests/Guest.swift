@@ -46,6 +46,9 @@ final class Guest {
 
   var isRunning: Bool { command.process.isRunning }
 
+  /// What QEMU has said.
+  var log: String { command.output }
+
   func end() { command.end() }
 
   /// Ends it as a crash would.
@@ -63,6 +66,15 @@ final class Guest {
         within: Double(seconds) + 10, environment: ["SWIVEL_GUESTS": scratch.path + "/guests"])
     } catch {
       throw Failure("\(name): \(error)\nconsole: \(console)\nQEMU: \(command.tail)")
+    }
+  }
+
+  /// It runs as `other` from now on, which it has migrated to: that answers at once, as it has long booted.
+  func moved(to other: Guest) throws {
+    end()
+    let ready = other.scratch.file("guests/\(other.name)/ready")
+    guard FileManager.default.createFile(atPath: ready, contents: nil) else {
+      throw Failure("cannot write \(ready)")
     }
   }
 

@@ -33,6 +33,12 @@ final class Namespace {
       within: 40)
   }
 
+  /// Runs a shell's line in it and returns its output; throws unless it succeeds.
+  @discardableResult
+  func run(_ line: String) throws -> String {
+    try Command.run("ip", "netns", "exec", name, "sh", "-c", line)
+  }
+
   /// Starts a program in it, which ends with the command.
   func start(_ program: String, _ arguments: String..., log: String) throws -> Command {
     try Command("ip", ["netns", "exec", name, program] + arguments, log: log)
