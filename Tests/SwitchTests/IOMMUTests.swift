@@ -111,8 +111,10 @@ extension SwitchTests {
       drain(bench, guests)
       bench.expectBalance(.named(guests))
       #expect(try iotlb(bench).invalidations >= 10)
-      // What was asked for, beside which known translations are checked: repeats are not counted.
-      #expect(try iotlb(bench).misses <= iommu.misses.count)
+      // What was asked for, beside which known translations are checked: repeats are not counted. The IOMMU may have some of
+      // that still to read.
+      let asked = try iotlb(bench).misses
+      #expect(eventually { asked <= iommu.misses.count })
     }
 
     @Test("After an invalidation is answered its page is not read any more (E98)")
