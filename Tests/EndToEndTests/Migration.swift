@@ -191,8 +191,9 @@ final class Migration {
       "{ nc.openbsd -d -l 5001 | md5sum >/tmp/sum; mv /tmp/sum /tmp/received; } >/dev/null 2>&1 &"
         + " \(Stream.untilListening(5001))")
     let folder = scratches[0].file("there")
+    // All of the pipe ends with it, or nobody could wait for the end.
     let command = try network.start(
-      "bash", "-c",
+      "timeout", "300", "bash", "-c",
       Stream.sender(
         of: "head -c 262144 /dev/urandom", to: Migration.address, port: 5001, in: folder),
       log: scratches[0].file("there.log"))
@@ -209,7 +210,8 @@ final class Migration {
   func streamFromGuest(_ guest: Guest) throws -> Stream {
     let sum = scratches[0].file("received")
     let listener = try network.start(
-      "bash", "-c", "nc.openbsd -d -l 5002 | md5sum >\(sum)", log: scratches[0].file("back.log"))
+      "timeout", "300", "bash", "-c", "nc.openbsd -d -l 5002 | md5sum >\(sum)",
+      log: scratches[0].file("back.log"))
     try wait(upTo: 20, for: "the peer to listen") {
       try network.run("ss -Hltn 'sport = 5002'").contains(":5002")
     }
