@@ -308,14 +308,14 @@ int clx_affinity_get(int *cpus, int capacity) {
   return count;
 }
 
-int clx_affinity_set(const int *cpus, int count) {
+int clx_affinity_set(int thread, const int *cpus, int count) {
   cpu_set_t set;
   CPU_ZERO(&set);
   for (int i = 0; i < count; i++) {
     if (cpus[i] < 0 || cpus[i] >= CPU_SETSIZE) return -EINVAL;
     CPU_SET(cpus[i], &set);
   }
-  return result(sched_setaffinity(0, sizeof set, &set));
+  return result(sched_setaffinity(thread, sizeof set, &set));
 }
 
 int clx_thread_id(void) { return (int)syscall(SYS_gettid); }

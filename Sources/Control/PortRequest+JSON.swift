@@ -143,4 +143,20 @@ enum SingleMember {
     let value = try JSONValue(body: body, as: "'\(key)'")
     return try JSONObject(value, place: "the body", keys: [key]).requiredString(key)
   }
+
+  /// The whole number under `key`, the only one that may be there.
+  static func integer(
+    _ key: String, in body: [UInt8], range: ClosedRange<Int>
+  ) throws(ServiceError) -> Int {
+    let value = try JSONValue(body: body, as: "'\(key)'")
+    let object = try JSONObject(value, place: "the body", keys: [key])
+    guard let number = try object.integer(key) else {
+      throw ServiceError(.invalid, "the key '\(key)' is missing in the body")
+    }
+    guard range.contains(number) else {
+      throw ServiceError(
+        .invalid, "\(key) must be \(range.lowerBound) to \(range.upperBound), not \(number)")
+    }
+    return number
+  }
 }

@@ -8,7 +8,7 @@ struct Router: Sendable {
   /// Only what changes nothing is answered.
   var readOnly = false
 
-  private typealias Handler = (HTTPRequest) throws(ServiceError) -> HTTPReply
+  typealias Handler = (HTTPRequest) throws(ServiceError) -> HTTPReply
 
   /// - Parameter client: the process that asks, for the log.
   func reply(to request: HTTPRequest, from client: Int?) -> HTTPReply {
@@ -62,7 +62,11 @@ struct Router: Sendable {
           }
         ),
       ]
-    case ["v1", "workers"]: return [("GET", plain { _ in .json(service.workers()) })]
+    case ["v1", "workers"]:
+      return [
+        ("GET", plain { _ in .json(service.workers()) }),
+        ("POST", plain { request throws(ServiceError) in try addWorker(request) }),
+      ]
     case ["v1", "workers", "rebalance"]:
       return [("POST", plain { _ throws(ServiceError) in .json(try service.rebalance()) })]
     case ["v1", "stats"]: return [("GET", plain { _ in .json(service.stats()) })]
@@ -83,13 +87,14 @@ struct Router: Sendable {
       switch path[1] {
       case "ports": return ofPort(path[2])
       case "macs": return ofMAC(path[2])
+      case "workers": return ofWorker(path[2])
       default: return nil
       }
     }
   }
 
   /// Of what takes no query.
-  private func plain(_ handler: @escaping Handler) -> Handler {
+  func plain(_ handler: @escaping Handler) -> Handler {
     { request throws(ServiceError) in
       _ = try Filter(request, names: [])
       return try handler(request)
@@ -188,33 +193,5 @@ struct Router: Sendable {
     var reply = HTTPReply.json(port, status: 201)
     reply.headers.append(("Location", "/v1/ports/\(port.name)"))
     return reply
-  }
-}
-
-/// A request's query, of which each name is known.
-private struct Filter {
-  private let query: [String: String]
-
-  init(_ request: HTTPRequest, names: [String]) throws(ServiceError) {
-    if let alien = request.query.keys.sorted().first(where: { !names.contains($0) }) {
-      let known =
-        names.isEmpty ? "none is taken here" : "expected \(names.joined(separator: " or "))"
-      throw ServiceError(.invalid, "unknown parameter \(quoted(alien)) in the query; \(known)")
-    }
-    query = request.query
-  }
-
-  subscript(name: String) -> String? { query[name] }
-
-  /// The value as one of an enumeration's words.
-  func word<Value: RawRepresentable<String> & CaseIterable>(
-    _ name: String
-  ) throws(ServiceError) -> Value? {
-    guard let text = query[name] else { return nil }
-    guard let value = Value(rawValue: text) else {
-      let words = Value.allCases.map(\.rawValue).joined(separator: " or ")
-      throw ServiceError(.invalid, "\(name) must be \(words), not \(quoted(text))")
-    }
-    return value
   }
 }

@@ -25,16 +25,19 @@ public struct ReloadReport: Codable, Sendable, Equatable {
   public var changed: [String]
   /// How many are as they were.
   public var unchanged: Int
+  /// Workers that came and went; `nil`: none did.
+  public var workers: WorkerChanges?
 
   public init(
     added: [String] = [], removed: [String] = [], replaced: [String] = [], changed: [String] = [],
-    unchanged: Int = 0
+    unchanged: Int = 0, workers: WorkerChanges? = nil
   ) {
     self.added = added
     self.removed = removed
     self.replaced = replaced
     self.changed = changed
     self.unchanged = unchanged
+    self.workers = workers
   }
 
   /// One line for a person.
@@ -43,7 +46,8 @@ public struct ReloadReport: Codable, Sendable, Equatable {
       ("added", added), ("removed", removed), ("made anew", replaced),
       ("changed in place", changed),
     ].filter { !$0.1.isEmpty }.map { "\($0.0): \($0.1.joined(separator: ", "))" }
-    return (parts + ["\(unchanged) unchanged"]).joined(separator: "; ")
+    let all = parts + ["\(unchanged) unchanged"] + [workers?.description].compactMap { $0 }
+    return all.joined(separator: "; ")
   }
 }
 

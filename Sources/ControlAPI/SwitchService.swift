@@ -16,6 +16,10 @@ public protocol SwitchService: Sendable {
   /// Forgets what was learned: on one port, or on all. Those entered by `addMAC` stay.
   func flushMACs(port: String?) throws(ServiceError)
   func workers() -> [Worker]
+  /// Starts a worker on a CPU.
+  func addWorker(_ request: WorkerRequest) throws(ServiceError) -> Worker
+  /// Ends a worker, by its number, when others have taken its queues.
+  func removeWorker(_ number: Int) throws(ServiceError)
   /// Has workers that do less than others take some of their queues. Takes a second, to measure.
   func rebalance() throws(ServiceError) -> BalanceReport
   func stats() -> Stats

@@ -31,18 +31,58 @@ extension Dataplane {
     }
   }
 
+  /// The worker that polls the queue of a port's announcements, if there is one, and the queue's index.
+  public func announcer(port number: Int) -> (queue: Int, worker: Int)? {
+    state.withLock { state in
+      guard let port = port(number, state), let queue = port.queues[2 * port.pairs + 1] else {
+        return nil
+      }
+      return (2 * port.pairs + 1, queue.worker)
+    }
+  }
+
+  /// Has another worker poll that queue. What is under way waits meanwhile.
+  public func moveAnnouncer(port number: Int, to worker: Int) throws {
+    let known = state.withLock { state in
+      port(number, state).flatMap { port in port.exit.map { (2 * port.pairs + 1, $0) } }
+    }
+    guard let (index, exit) = known else { return }
+    _ = stopQueues([index], of: number)
+    do {
+      try startAnnouncer(index, exit, of: number, worker: worker)
+    } catch {
+      // The next announcement begins anew.
+      state.withLock { state in
+        port(number, state)?.entrance = nil
+        port(number, state)?.exit = nil
+      }
+      throw error
+    }
+  }
+
+  private func startAnnouncer(
+    _ index: Int, _ exit: OwnedFD, of number: Int, worker: Int
+  ) throws {
+    let queue = QueueStart(
+      index, .datagrams(exit, headerSize: Dataplane.netHeaderSize), worker: worker)
+    for case let error? in startQueues([queue], of: number) { throw error }
+  }
+
   private func entrance(of number: Int) throws -> OwnedFD {
     let known = state.withLock { state in
-      port(number, state).map { (pairs: $0.pairs, entrance: $0.entrance) }
+      let worker = state.available.first ?? 0
+      return port(number, state).map {
+        (pairs: $0.pairs, entrance: $0.entrance, worker: worker)
+      }
     }
     guard let known else { throw DataplaneError("there is no port \(number)") }
     if let entrance = known.entrance { return entrance }
     let (entrance, exit) = try UnixSocket.datagramPair()
-    let queue = QueueStart(
-      2 * known.pairs + 1,
-      .datagrams(exit, headerSize: Dataplane.netHeaderSize))
-    for case let error? in startQueues([queue], of: number) { throw error }
-    state.withLock { state in port(number, state)?.entrance = entrance }
+    try startAnnouncer(2 * known.pairs + 1, exit, of: number, worker: known.worker)
+    state.withLock { state in
+      port(number, state)?.entrance = entrance
+      port(number, state)?.exit = exit
+    }
     return entrance
   }
 }

@@ -14,8 +14,8 @@ extension Dataplane {
     state.withLock { state in
       guard let port = port(number, state) else { return }
       let polling = Set(port.queues.enumerated().compactMap { $0 % 2 == 1 ? $1?.worker : nil })
-      for (index, worker) in workers.enumerated()
-      where polling.contains(index) || worker.state.waits {
+      for worker in workers
+      where polling.contains(worker.placement.index) || worker.state.waits {
         worker.wake.signal()
       }
     }

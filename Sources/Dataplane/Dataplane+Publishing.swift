@@ -85,17 +85,24 @@ extension Dataplane {
       for (slot, source) in port?.sources(port: number, worker: worker) ?? [] {
         state.slots[worker].set(slot, source)
       }
-      state.publications[worker] += 1
-      let version = state.publications[worker]
-      let plan = required { () throws(SystemError) in
-        try Plan.make(state.slots[worker].sources, version: version, arena)
-      }
-      workers[worker].state.post(plan)
-      if let old = state.plans[worker] { state.retired.append(old) }
-      state.plans[worker] = plan
-      if woken.contains(worker) { workers[worker].wake.signal() }
+      post(to: worker, &state)
+      if woken.contains(worker) { crew[worker].wake.signal() }
     }
     return forgotten
+  }
+
+  /// Makes a worker's plan anew.
+  func post(to worker: Int, _ state: inout State) {
+    state.publications[worker] += 1
+    let version = state.publications[worker]
+    let (sources, crew) = (state.slots[worker].sources, state.crew)
+    let plan = required { () throws(SystemError) in
+      try Plan.make(
+        sources, version: version, rank: crew.firstIndex(of: worker) ?? 0, of: crew.count, arena)
+    }
+    self.crew[worker].state.post(plan)
+    if let old = state.plans[worker] { state.retired.append(old) }
+    state.plans[worker] = plan
   }
 
   private func replaceOutput(of number: Int, _ port: PortRecord?, _ state: inout State) {
@@ -130,8 +137,8 @@ extension Dataplane {
 
   /// Takes everything from workers, none of which runs any more.
   func unpublish(_ state: inout State) {
-    for (index, worker) in workers.enumerated() {
-      worker.state.post(nil)
+    for worker in workers { worker.state.post(nil) }
+    for index in state.plans.indices {
       state.plans[index]?.free(arena)
       state.plans[index] = nil
     }

@@ -75,6 +75,10 @@ extension Dataplane {
         arena: arena, state: port.state.queue(start.index), isTransmitq: isTransmitq))
     queue.worker = start.worker
     guard isTransmitq else { return queue }
+    guard state.available.contains(start.worker) else {
+      unsafe arena.deallocate(queue.block, bytes: queue.byteCount)
+      throw DataplaneError("there is no worker \(start.worker)")
+    }
     guard let slot = state.slots[start.worker].reserve() else {
       unsafe arena.deallocate(queue.block, bytes: queue.byteCount)
       throw DataplaneError(
@@ -89,7 +93,7 @@ extension Dataplane {
   private func watch(_ made: inout Result<RunningQueue, any Error>, _ index: Int) {
     guard case .success(let queue) = made, let doorbell = queue.doorbell else { return }
     do throws(SystemError) {
-      try workers[queue.worker].watch(doorbell, slot: queue.slot)
+      try crew[queue.worker].watch(doorbell, slot: queue.slot)
     } catch {
       state.withLock { state in
         unsafe arena.deallocate(queue.block, bytes: queue.byteCount)
@@ -120,7 +124,8 @@ extension Dataplane {
     }
     return stopped.map { entry in
       guard let (queue, state: memory) = entry else { return nil }
-      if let doorbell = queue.doorbell { workers[queue.worker].unwatch(doorbell) }
+      // Its worker may have ended meanwhile, and what it watched with it.
+      if let doorbell = queue.doorbell { crew.find(queue.worker)?.unwatch(doorbell) }
       // The last look at it, when no worker can find anything more: why it is broken, if it is, can be asked for until
       // the next start.
       _ = queue.inspect(memory)
@@ -154,7 +159,7 @@ extension Dataplane {
     }
     return suspended.map { queue in
       guard let queue else { return nil }
-      if let doorbell = queue.doorbell { workers[queue.worker].unwatch(doorbell) }
+      if let doorbell = queue.doorbell { crew.find(queue.worker)?.unwatch(doorbell) }
       let position = queue.queue.position
       free([queue])
       return position
@@ -205,7 +210,7 @@ extension Dataplane {
         port(number, state).flatMap { running(index, $0) }
       })
     else { return }
-    let worker = workers[queue.worker]
+    let worker = crew[queue.worker]
     var failure: SystemError?
     var doorbell = kick.map { Doorbell(descriptor: $0, isEdge: true) }
     if let wanted = doorbell {
@@ -239,7 +244,7 @@ extension Dataplane {
   /// would keep its worker from sleeping.
   public func stopWaiting(queue index: Int, of number: Int) {
     let queue = state.withLock { state in port(number, state).flatMap { running(index, $0) } }
-    if let queue, let doorbell = queue.doorbell { workers[queue.worker].unwatch(doorbell) }
+    if let queue, let doorbell = queue.doorbell { crew.find(queue.worker)?.unwatch(doorbell) }
   }
 
   private func running(_ index: Int, _ port: PortRecord) -> RunningQueue? {

@@ -138,20 +138,39 @@ extension Dataplane {
 
   /// How often workers have had to wait for a guest's memory, and for how long together.
   public var stalls: (count: UInt64, microseconds: UInt64) {
-    workers.reduce(into: (0, 0)) { sum, worker in
-      sum.count += worker.state.load(.stalls)
-      sum.microseconds += worker.state.load(.stalled)
+    let all = workerCounts.values
+    return all.reduce(into: (0, 0)) { sum, counts in
+      sum.count += counts.stalls
+      sum.microseconds += counts.stalled
     }
   }
 
+  /// How often workers have stopped interrupting a driver.
+  var convictions: UInt64 { workerCounts.values.reduce(0) { $0 + $1.convictions } }
+
+  /// By number: what all workers have counted that have had it.
+  private var workerCounts: [Int: WorkerCounts] {
+    // Under the lock: one that goes is counted once, here or there.
+    state.withLock { state in
+      workers.reduce(into: state.gone) { counts, worker in
+        counts[worker.placement.index, default: WorkerCounts()] += WorkerCounts(worker.state)
+      }
+    }
+  }
+
+  /// The workers there are, by their numbers. One that has a number which another had before goes on from what that had
+  /// counted.
   public func workerSamples() -> [WorkerSample] {
-    let publications = state.withLock { $0.publications }
-    return workers.enumerated().map { index, worker in
-      let epoch = worker.state.epoch
-      return WorkerSample(
-        turns: epoch / 2, busyTurns: worker.state.load(.busyTurns),
-        sleeps: worker.state.load(.sleeps), sleeping: epoch & 1 != 0, pages: worker.arena.pages,
-        publications: publications[index], cpu: worker.cpu)
+    state.withLock { state in
+      workers.map { worker in
+        let number = worker.placement.index
+        var counts = state.gone[number] ?? WorkerCounts()
+        counts += WorkerCounts(worker.state)
+        return WorkerSample(
+          number: number, turns: counts.turns, busyTurns: counts.busyTurns, sleeps: counts.sleeps,
+          sleeping: worker.state.epoch & 1 != 0, pages: worker.arena.pages,
+          publications: state.publications[number], cpu: worker.cpu)
+      }
     }
   }
 }

@@ -6,5 +6,5 @@ extension Dataplane {
   /// - Parameter worker: its place in the configuration, which must have said that there are no threads. No two
   ///   threads may turn one worker at a time.
   /// - Returns: the frames taken.
-  public func turn(worker: Int = 0) -> Int { workers[worker].turn() }
+  public func turn(worker: Int = 0) -> Int { crew[worker].turn() }
 }

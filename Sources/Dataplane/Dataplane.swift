@@ -48,7 +48,10 @@ internal import Linux
   /// Most ports at a time.
   public static let maximumPorts = ForwardingTable.maximumPorts
 
-  let workers: [WorkerThread]
+  let crew: Crew
+  /// What each worker is made with, but for its place.
+  let makeWorker: @Sendable (WorkerThread.Placement, Int) throws -> WorkerThread
+  let configuration: Configuration
   let interrupts: SlowInterrupts
   let ports: Ports
   let table: ForwardingTable
@@ -59,7 +62,7 @@ internal import Linux
   /// What control changes, under one lock.
   struct State: ~Copyable {
     var ports: [PortRecord?] = []
-    /// By worker: what it polls.
+    /// By worker's number, those of workers that are gone too: what it polls.
     var slots: [Slots]
     /// The newest queue's.
     var serial: UInt32 = 0
@@ -67,6 +70,12 @@ internal import Linux
     var publications: [Int]
     /// By worker: its newest plan.
     var plans: [Block?]
+    /// The workers' numbers, in order, as all of them are told.
+    var crew: [Int]
+    /// Those among them that take no queue: not every other worker knows of it yet, or it is about to go.
+    var closed: Set<Int> = []
+    /// What workers have counted that are gone, by their numbers.
+    var gone: [Int: WorkerCounts] = [:]
     /// Ports that are up and take floods, and their list as workers have it.
     var open = OpenPorts()
     var flood: Block?
@@ -114,17 +123,23 @@ internal import Linux
     interrupts = try SlowInterrupts()
     let (ports, table, slow) = (ports, table, interrupts.wake)
     let count = configuration.workers.count
-    workers = try configuration.workers.enumerated().map { index, worker in
+    self.configuration = configuration
+    makeWorker = { place, count in
       try WorkerThread(
-        .init(index: index, cpu: worker.cpu, node: worker.node, poll: configuration.poll),
-        of: count, ports: ports, table: table, slow: slow, fences: !Quiescence.hasBarrier,
+        place, of: count, ports: ports, table: table, slow: slow, fences: !Quiescence.hasBarrier,
         allowHuge: configuration.hugepages, isThread: configuration.threads)
     }
+    let make = makeWorker
+    let workers = try configuration.workers.enumerated().map { index, worker in
+      try make(
+        .init(index: index, cpu: worker.cpu, node: worker.node, poll: configuration.poll), count)
+    }
+    crew = Crew(workers)
     state = Lock(
       State(
         slots: [Slots](repeating: Slots(), count: count),
         publications: [Int](repeating: 0, count: count),
-        plans: [Block?](repeating: nil, count: count)))
+        plans: [Block?](repeating: nil, count: count), crew: Array(0..<count)))
     do {
       for worker in workers { try configuration.threads ? worker.start() : worker.rest() }
       if configuration.threads { try interrupts.start(self) }

@@ -1,4 +1,5 @@
 internal import CLinux
+internal import Glibc
 
 /// Which CPUs the calling thread, and the threads it starts from then on, may run on.
 public enum Affinity {
@@ -6,6 +7,9 @@ public enum Affinity {
 
   /// The calling thread's number in the kernel.
   public static var threadID: Int { Int(clx_thread_id()) }
+
+  /// The number of the process's first thread.
+  public static var firstThread: Int { Int(getpid()) }
 
   /// The CPU that a thread of this process runs on, or ran on last; `nil`: there is none, or the kernel does not say.
   public static func cpu(ofThread thread: Int) -> Int? {
@@ -21,11 +25,12 @@ public enum Affinity {
     return cpus.prefix(max(0, Int(count))).map(Int.init)
   }
 
-  /// Confines the calling thread to `cpus`. Fails with `.invalidArgument` when none of them is usable.
-  public static func confine(to cpus: [Int]) throws(SystemError) {
+  /// Confines a thread of this process, else the calling one, to `cpus`. Fails with `.invalidArgument` when none of them is
+  /// usable.
+  public static func confine(_ thread: Int = 0, to cpus: [Int]) throws(SystemError) {
     let list = cpus.map { CInt(clamping: $0) }
     // SAFETY: reads the array during the call.
     try SystemError.check(
-      unsafe clx_affinity_set(list, CInt(list.count)), "run on CPU \(cpus)")
+      unsafe clx_affinity_set(CInt(clamping: thread), list, CInt(list.count)), "run on CPU \(cpus)")
   }
 }

@@ -5,6 +5,10 @@ internal import SystemPackage
 /// A thread of the operating system. No pool, no queue: it runs its body and ends.
 @safe public final class Thread: Sendable {
   private let handle: pthread_t
+  private static let running = Lock<Set<Int>>([])
+
+  /// The numbers in the kernel of those that run now. Others of the process, its first one too, are not among them.
+  public static var all: Set<Int> { running.withLock { $0 } }
 
   /// Starts `body` on a new thread named `name` (the kernel keeps 15 bytes of it).
   public init(name: String, _ body: @escaping @Sendable () -> Void) throws(SystemError) {
@@ -16,7 +20,10 @@ internal import SystemPackage
       { argument in
         let box = unsafe Unmanaged<Box>.fromOpaque(argument.unsafelyUnwrapped).takeRetainedValue()
         unsafe clx_thread_name(box.name)
+        let number = Int(clx_thread_id())
+        _ = Thread.running.withLock { $0.insert(number) }
         box.body()
+        _ = Thread.running.withLock { $0.remove(number) }
         return nil
       }, box.toOpaque())
     if result != 0 {

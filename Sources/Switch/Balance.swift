@@ -26,9 +26,10 @@ struct Balance {
   /// Moves, one after another, each of a queue of the busiest worker to where the busier of the two has least to do then; a guest's memory is
   /// not left for another node as long as a worker is beside it.
   ///
-  /// - Parameter nodes: memory node of each worker.
-  static func moves(_ queues: [Queue], nodes: [Int]) -> [Move] {
+  /// - Parameter nodes: memory node of each worker, by its number; `nil`: it takes no queue.
+  static func moves(_ queues: [Queue], nodes: [Int?]) -> [Move] {
     var queues = queues
+    let open = nodes.indices.filter { nodes[$0] != nil }
     var loads = [Double](repeating: 0, count: nodes.count)
     for queue in queues { loads[queue.worker] += queue.load }
     var moves: [Move] = []
@@ -36,8 +37,8 @@ struct Balance {
       guard let busiest = loads.indices.max(by: { loads[$0] < loads[$1] }) else { break }
       var best: (queue: Int, to: Int, peak: Double)?
       for (place, queue) in queues.enumerated() where queue.worker == busiest && queue.load > 0 {
-        let near = nodes.indices.filter { nodes[$0] == queue.node }
-        for worker in near.isEmpty ? Array(nodes.indices) : near where worker != busiest {
+        let near = open.filter { queue.node != nil && nodes[$0] == queue.node }
+        for worker in near.isEmpty ? open : near where worker != busiest {
           let peak = max(loads[busiest] - queue.load, loads[worker] + queue.load)
           if best.map({ peak < $0.peak }) ?? true { best = (place, worker, peak) }
         }

@@ -21,6 +21,8 @@ struct InterfaceState: Equatable, Sendable {
   var mtu: Int?
   /// Why swivel could not bring it up when it was down.
   var whyDown: String?
+  /// Of one that was deleted: why what has its name now can't be used in its place.
+  var whyUnusable: String?
   /// Times that it was deleted.
   var losses: UInt64 = 0
   /// The port was cut off as part of a loop.
@@ -75,6 +77,8 @@ struct InterfaceState: Equatable, Sendable {
       "carries frames to and from the interface \(name), which is in another network namespace"
     case .elsewhere(isUp: false):
       "the interface \(name) is down in another network namespace, where only its owner can bring it up"
+    case .gone where whyUnusable != nil:
+      "the interface \(name) was deleted, and what has the name \(found) now can't be used: \(whyUnusable ?? ""); the port tries again once a second"
     case .gone:
       "the interface \(name) was deleted; the port uses one named \(found) as soon as there is one again, and a reload (SIGHUP) makes it"
     }

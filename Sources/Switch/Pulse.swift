@@ -5,6 +5,7 @@ internal import Linux
 /// its turns or sleeps. Two readings, some seconds apart, tell what stands still.
 public struct Pulse: Sendable, Equatable {
   struct Worker: Sendable, Equatable {
+    let number: Int
     let cpu: Int
     let turns: UInt64
     let sleeps: UInt64
@@ -18,11 +19,13 @@ public struct Pulse: Sendable, Equatable {
   public func standing(since earlier: Pulse) -> [String] {
     var standing: [String] = []
     if rounds == earlier.rounds { standing.append("housekeeping has made no round") }
-    for (index, (now, before)) in zip(workers, earlier.workers).enumerated() {
+    for now in workers {
+      // One that came in between has had no time yet.
+      guard let before = earlier.workers.first(where: { $0.number == now.number }) else { continue }
       // One that sleeps, or has slept in between, was only without work: a guest wakes it.
       guard !now.isSleeping, !before.isSleeping else { continue }
       if now.turns == before.turns, now.sleeps == before.sleeps {
-        standing.append("worker \(index) on CPU \(now.cpu) has made no turn")
+        standing.append("worker \(now.number) on CPU \(now.cpu) has made no turn")
       }
     }
     return standing
@@ -34,9 +37,10 @@ extension Switch {
   public func pulse() -> Pulse {
     Pulse(
       rounds: housekeepingRounds.withLock { $0 },
-      workers: zip(configuration.cpus, dataplane.workerSamples()).map { cpu, sample in
+      workers: dataplane.workerSamples().map { sample in
         Pulse.Worker(
-          cpu: cpu, turns: sample.turns, sleeps: sample.sleeps, isSleeping: sample.sleeping)
+          number: sample.number, cpu: cpu(ofWorker: sample.number), turns: sample.turns,
+          sleeps: sample.sleeps, isSleeping: sample.sleeping)
       })
   }
 }

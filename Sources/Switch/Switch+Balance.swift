@@ -9,7 +9,7 @@ extension Switch {
   /// for the moment that its worker needs to let go of it; its frames wait in the ring.
   public func rebalance(measuring time: Duration = .seconds(1)) -> BalanceReport {
     var report = BalanceReport()
-    guard configuration.cpus.count > 1 else { return report }
+    guard placement.withLock({ $0.open.count }) > 1 else { return report }
     let before = costs()
     Pause.milliseconds(Int(time / .milliseconds(1)))
     let after = costs()
@@ -24,8 +24,7 @@ extension Switch {
             load: before[key].flatMap { old in after[key].map { max(0, $0 - old) } } ?? 0)
         }
       }
-      let moves = Balance.moves(
-        queues, nodes: configuration.cpus.map { configuration.topology.node(ofCPU: $0) })
+      let moves = Balance.moves(queues, nodes: placement.withLock { $0.openNodes })
       for port in ports {
         let own = moves.filter { $0.port == port.number }
         if own.isEmpty { continue }

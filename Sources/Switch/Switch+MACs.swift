@@ -52,12 +52,15 @@ extension Switch {
 
   /// Whether every worker does its work: makes its turns, or sleeps as there is none.
   public func health() -> Health {
-    let first = dataplane.workerSamples()
-    var waiting = Set(first.indices)
+    let first = Dictionary(
+      dataplane.workerSamples().map { ($0.number, $0.turns) }, uniquingKeysWith: { $1 })
+    var waiting = Set(first.keys)
     let deadline = ContinuousClock.now + .seconds(2)
     while true {
       let now = dataplane.workerSamples()
-      waiting = waiting.filter { !now[$0].sleeping && now[$0].turns == first[$0].turns }
+      waiting = waiting.filter { number in
+        now.contains { $0.number == number && !$0.sleeping && $0.turns == first[number] }
+      }
       if waiting.isEmpty || ContinuousClock.now >= deadline { break }
       Pause.milliseconds(10)
     }
@@ -66,7 +69,7 @@ extension Switch {
     return Health(
       healthy: waiting.isEmpty,
       problems: waiting.sorted().map { index in
-        "worker \(index) on CPU \(configuration.cpus[index]) has made no turn for two seconds: it gets no time, or waits for memory"
+        "worker \(index) on CPU \(cpu(ofWorker: index)) has made no turn for two seconds: it gets no time, or waits for memory"
       }, ports: ports)
   }
 }

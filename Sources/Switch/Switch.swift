@@ -35,12 +35,16 @@ public final class Switch: Sendable {
     public var cutsLoops: Bool
     public var hugepages: Bool
     public var topology: Topology
+    /// CPUs that this process may use: workers may come on those, and what is no worker stays on those that they leave. `nil`:
+    /// nobody cares.
+    public var usableCPUs: [Int]?
 
     public init(
       cpus: [Int], pinned: Bool = true, busy: Bool = false, macEntries: Int = 16384,
       macAge: Double = 300, macsPerPort: Int = 1024, memoryPerPort: UInt64 = 1 << 40,
       regionsPerPort: Int = 64, memoryOnDisks: Bool = false, translationPatience: Int = 4000,
-      cutsLoops: Bool = false, hugepages: Bool = true, topology: Topology = NUMA.topology()
+      cutsLoops: Bool = false, hugepages: Bool = true, topology: Topology = NUMA.topology(),
+      usableCPUs: [Int]? = nil
     ) {
       self.cpus = cpus
       self.pinned = pinned
@@ -55,6 +59,7 @@ public final class Switch: Sendable {
       self.cutsLoops = cutsLoops
       self.hugepages = hugepages
       self.topology = topology
+      self.usableCPUs = usableCPUs
     }
   }
 
@@ -66,6 +71,10 @@ public final class Switch: Sendable {
   /// Held while a port is made or taken out of the list, so that no two have a name or a path in common.
   /// What it holds is their number: a lock around nothing has no address for the thread sanitizer to watch.
   let changes = Lock(0)
+  /// Held while workers come and go; before `changes`, if both are.
+  let workerChanges = Lock(0)
+  /// The CPU of each worker, by its number.
+  let workerCPUs: Lock<[Int: Int]>
   /// Ports that are part of a loop, or were.
   let loops = Lock<[ObjectIdentifier: LoopNote]>([:])
   /// Where the state is left for a successor; `nil`: nowhere.
@@ -74,7 +83,7 @@ public final class Switch: Sendable {
   let positions: RingPositions?
   /// What the front-ends of a predecessor's ports were offered, by the ports' names.
   let offered: [String: SavedState.FrontEnd]
-  let saving = Lock(Saving())
+  let saving: Lock<Saving>
   private let log = Lock(LogLimit())
   private let started = ContinuousClock.now
   private let housekeeping: Lock<Housekeeping?>
@@ -115,6 +124,9 @@ public final class Switch: Sendable {
     self.logger = logger
     let nodes = configuration.cpus.map { configuration.topology.node(ofCPU: $0) }
     placement = Lock(Placement(nodes: nodes))
+    saving = Lock(Saving(cpus: Set(configuration.cpus)))
+    workerCPUs = Lock(
+      Dictionary(uniqueKeysWithValues: configuration.cpus.enumerated().map { ($0, $1) }))
     housekeeping = Lock(nil)
     for (index, sample) in dataplane.workerSamples().enumerated() {
       let cpu = configuration.cpus[index]
@@ -182,22 +194,6 @@ public final class Switch: Sendable {
           pinned: entry.isPinned)
       }
     }.sorted { ($0.port, $0.mac) < ($1.port, $1.mac) }
-  }
-
-  public func workers() -> [Worker] {
-    let polled = allPorts.flatMap { port in
-      port.polled.map { (worker: $0.worker, name: "\(port.request.name)/\($0.queue)") }
-    }
-    return dataplane.workerSamples().enumerated().map { index, sample in
-      // One that was not pinned is where the machine likes, and belongs nowhere.
-      let pinned = configuration.cpus[index]
-      let cpu = configuration.pinned ? sample.cpu ?? pinned : pinned
-      return Worker(
-        id: index, cpu: cpu, node: configuration.topology.node(ofCPU: cpu),
-        state: sample.sleeping ? "sleeping" : "polling", turns: sample.turns,
-        busyTurns: sample.busyTurns, sleeps: sample.sleeps, memory: sample.pages.description,
-        queues: polled.filter { $0.worker == index }.map(\.name).sorted())
-    }
   }
 
   public func stats() -> Stats {

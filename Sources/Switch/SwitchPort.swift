@@ -11,7 +11,7 @@ protocol SwitchPort: AnyObject, Sendable {
   var polled: [(queue: Int, worker: Int)] { get }
   /// Memory node that its frames are on, where that is known.
   var home: Int? { get }
-  /// Gives transmitqs, by index, to other workers, while its other side notices a moment's pause at the most. Throws, in a sentence,
+  /// Gives transmitqs, by index, that of announcements among them (`Dataplane.announcer`), to other workers, while its other side notices a moment's pause at the most. Throws, in a sentence,
   /// when that can't be now.
   func move(_ workers: [Int: Int]) throws(ServiceError)
   /// Begins to serve.
@@ -105,9 +105,7 @@ extension Port {
 }
 
 extension Switch {
-  func node(ofWorker worker: Int) -> Int {
-    configuration.topology.node(ofCPU: configuration.cpus[worker])
-  }
+  func node(ofWorker worker: Int) -> Int { placement.withLock { $0.nodes[worker] } }
 
   func release(_ workers: [Int]) {
     placement.withLock { placement in

@@ -1,4 +1,5 @@
 internal import ControlAPI
+internal import Dataplane
 internal import Linux
 internal import VhostUser
 
@@ -23,7 +24,15 @@ extension VhostPort {
     gate.ask()
     defer { gate.release() }
     try awaitRest(until: .now + .seconds(1))
-    guard let session = gate.item else { return }
+    var workers = workers
+    if let worker = workers.removeValue(forKey: 2 * pairs + 1) {
+      do {
+        try parent.dataplane.moveAnnouncer(port: number, to: worker)
+      } catch {
+        throw ServiceError(.failed, "port '\(request.name)': \(error)")
+      }
+    }
+    guard !workers.isEmpty, let session = gate.item else { return }
     // All of its transmitqs are started anew; those that are not to move stay where they are.
     let wanted = Dictionary(polled.map { ($0.queue, $0.worker) }) { $1 }.merging(workers) { $1 }
     let wishes = Dictionary(

@@ -4,8 +4,12 @@ internal import ControlClient
 
 struct WorkersCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "workers", abstract: "List the worker threads, or have them share the work.",
-    subcommands: [WorkersListCommand.self, WorkersRebalanceCommand.self],
+    commandName: "workers",
+    abstract: "List the worker threads, add and remove them, or have them share the work.",
+    subcommands: [
+      WorkersListCommand.self, WorkersAddCommand.self, WorkersRemoveCommand.self,
+      WorkersRebalanceCommand.self,
+    ],
     defaultSubcommand: WorkersListCommand.self)
 
   static func text(_ workers: [Worker], _ style: Style) -> String {

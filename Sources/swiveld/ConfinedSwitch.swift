@@ -91,5 +91,9 @@ struct ConfinedSwitch: SwitchService {
   func removeMAC(_ mac: String) throws(ServiceError) { try network.removeMAC(mac) }
   func flushMACs(port: String?) throws(ServiceError) { try network.flushMACs(port: port) }
   func workers() -> [Worker] { network.workers() }
+  func addWorker(_ request: WorkerRequest) throws(ServiceError) -> Worker {
+    try network.addWorker(request)
+  }
+  func removeWorker(_ number: Int) throws(ServiceError) { try network.removeWorker(number) }
   func rebalance() throws(ServiceError) -> BalanceReport { network.rebalance() }
 }

@@ -36,6 +36,19 @@ extension Daemon {
     return nil
   }
 
+  /// The CPUs of the workers: those of the configuration, and those that the daemon before had been given at its control interface.
+  static func workers(
+    _ settings: Configuration, _ before: SavedState?, cpus: [Int], logger: Logger
+  ) -> [Int] {
+    let own = settings.workers.cpus
+    let added = (before?.workers ?? []).filter { !own.contains($0) }
+    let lost = added.filter { !cpus.contains($0) }
+    if !lost.isEmpty {
+      logger.warning("no workers on CPUs \(lost), as before: this process may not use them")
+    }
+    return own + added.filter(cpus.contains)
+  }
+
   /// Has ports that came by the control interface, and what was changed by it, and addresses. What can't be had again is named,
   /// and keeps nothing else from being.
   func resume(_ state: SavedState, _ file: [PortRequest]) {

@@ -44,21 +44,23 @@ final class Daemon: Sendable {
     confinement = try Confinement(settings, file: file, logger: logger, clears: heir == nil) {
       state = try heir?.state(settings) ?? Daemon.state(settings, logger: logger)
     }
+    let predecessor = heir == nil ? Daemon.predecessor(state, logger: logger) : nil
+    let workers = Daemon.workers(
+      settings, heir?.saved ?? predecessor, cpus: cpus, logger: logger)
     // Threads inherit their CPUs: control stays off the workers', where there are others.
-    let others = cpus.filter { !settings.workers.cpus.contains($0) }
+    let others = cpus.filter { !workers.contains($0) }
     if others.isEmpty {
       logger.notice("the workers have all CPUs of this process; control shares them")
     } else {
       try Affinity.confine(to: others)
     }
-    let predecessor = heir == nil ? Daemon.predecessor(state, logger: logger) : nil
     network = try Switch(
       Switch.Configuration(
-        cpus: settings.workers.cpus, busy: settings.workers.poll == .busy,
+        cpus: workers, busy: settings.workers.poll == .busy,
         macEntries: settings.macTable.entries, macAge: Double(settings.macTable.age),
         macsPerPort: settings.macTable.perPort, memoryPerPort: settings.guestMemory.perPort,
         regionsPerPort: settings.guestMemory.regions, memoryOnDisks: settings.guestMemory.onDisks,
-        cutsLoops: settings.macTable.loops == .cut),
+        cutsLoops: settings.macTable.loops == .cut, usableCPUs: cpus),
       logger: logger, state: state, predecessor: predecessor)
     let service = ConfinedSwitch(network: network, confinement: confinement, log: log)
     self.service = service
@@ -87,7 +89,7 @@ final class Daemon: Sendable {
     logger.info(
       "swivel \(swivelVersion) serves \(network.requests.count) ports; control socket \(settings.control.path)"
     )
-    network.keepState(file: settings.ports)
+    network.keepState(file: settings.ports, cpus: settings.workers.cpus)
     service.reloading.withLock { reloading in
       reloading = { [weak self] () throws(ServiceError) in
         guard let self else { throw ServiceError(.exhausted, "the daemon ends") }
@@ -173,10 +175,15 @@ final class Daemon: Sendable {
       let result = Result<ReloadReport, ServiceError> { () throws(ServiceError) in
         let next = try read(file)
         try refuseFixed(next, settings)
-        // Ports that came by the control interface are not the file's, and stay.
-        let report = try service.replacePorts(next.ports, owned: Set(settings.ports.map(\.name)))
+        // Ports and workers that came by the control interface are not the file's, and stay.
+        var (report, workers) = try network.replaceWorkers(
+          next.workers.cpus, owned: Set(settings.workers.cpus)
+        ) { () throws(ServiceError) in
+          try service.replacePorts(next.ports, owned: Set(settings.ports.map(\.name)))
+        }
+        report.workers = workers
         settings = next
-        network.keepState(file: next.ports)
+        network.keepState(file: next.ports, cpus: next.workers.cpus)
         return report
       }
       switch result {
@@ -203,9 +210,7 @@ final class Daemon: Sendable {
   /// Refuses what can't change. What is in force counts, not how it is written.
   private func refuseFixed(_ next: Configuration, _ now: Configuration) throws(ServiceError) {
     var fixed: [String] = []
-    if Set(next.workers.cpus) != Set(now.workers.cpus) || next.workers.poll != now.workers.poll {
-      fixed.append("workers")
-    }
+    if next.workers.poll != now.workers.poll { fixed.append("workers.poll") }
     let isSame =
       next.controlSockets.map { $0.spelledOut() } == now.controlSockets.map { $0.spelledOut() }
     if !isSame { fixed.append("control") }

@@ -106,6 +106,19 @@ final class FakeService: SwitchService {
   let condition = Lock(Health(healthy: true, problems: [], ports: ["running": 2, "waiting": 1]))
   func health() -> Health { condition.withLock { $0 } }
 
+  func addWorker(_ request: WorkerRequest) throws(ServiceError) -> Worker {
+    pass()
+    if request.cpu == 2 { throw ServiceError(.conflict, "worker 0 runs on CPU 2 already") }
+    if request.cpu == 99 { throw ServiceError(.refused, "CPU 99 is not there") }
+    return Worker(id: 1, cpu: request.cpu, node: 0, state: "sleeping")
+  }
+
+  func removeWorker(_ number: Int) throws(ServiceError) {
+    pass()
+    if number > 1 { throw ServiceError(.notFound, "there is no worker \(number)") }
+    if number == 1 { throw ServiceError(.conflict, "worker 1 is the last one") }
+  }
+
   func rebalance() throws(ServiceError) -> BalanceReport {
     pass()
     return BalanceReport(moves: [.init(port: "vm1", queue: 1, from: 0, to: 1)])

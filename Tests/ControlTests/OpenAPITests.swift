@@ -20,7 +20,8 @@ import Yams
   /// A path of the document with what the fake service knows in the place of its parameters.
   private static func filled(_ path: String) -> String {
     path.replacingOccurrences(of: "{name}", with: "vm1").replacingOccurrences(
-      of: "{mac}", with: "52:54:00:12:34:56")
+      of: "{mac}", with: "52:54:00:12:34:56"
+    ).replacingOccurrences(of: "{id}", with: "0")
   }
 
   /// Every path and method of the document is served, and every one that is served is in the document.
@@ -29,7 +30,7 @@ import Yams
     #expect(
       Set(paths.keys) == [
         "/v1/ports", "/v1/ports/{name}", "/v1/macs", "/v1/macs/{mac}", "/v1/workers",
-        "/v1/workers/rebalance", "/v1/stats",
+        "/v1/workers/{id}", "/v1/workers/rebalance", "/v1/stats",
         "/v1/health", "/v1/reload", "/v1/log", "/metrics",
       ])
     let all = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -60,6 +61,9 @@ import Yams
     ("PUT", "/v1/macs/{mac}", #"{"port":"vm1"}"#, 200),
     ("PUT", "/v1/macs/{mac}", #"{"port":"nobody"}"#, 404),
     ("GET", "/v1/health", "", 200), ("POST", "/v1/reload", "", 200),
+    ("POST", "/v1/workers", #"{"cpu":3}"#, 201), ("POST", "/v1/workers", #"{"cpu":2}"#, 409),
+    ("POST", "/v1/workers", #"{"cpu":99}"#, 422), ("POST", "/v1/workers", #"{"cpu":1024}"#, 400),
+    ("GET", "/v1/workers/{id}", "", 200), ("DELETE", "/v1/workers/{id}", "", 204),
     ("POST", "/v1/workers/rebalance", "", 200), ("GET", "/v1/log", "", 200),
     ("PUT", "/v1/log", #"{"level":"debug"}"#, 200), ("PUT", "/v1/log", #"{"level":"x"}"#, 400),
   ])
@@ -126,7 +130,10 @@ import Yams
     try check("MACEntry", full: mac, least: mac)
     try check("LogStatus", full: FakeService().logStatus(), least: LogStatus(level: .info))
     try check("Health", full: FakeService().health(), least: Health(healthy: true))
-    try check("ReloadReport", full: ReloadReport(), least: ReloadReport())
+    try check(
+      "ReloadReport", full: ReloadReport(workers: WorkerChanges()), least: ReloadReport())
+    try check("WorkerChanges", full: WorkerChanges(), least: WorkerChanges())
+    try check("WorkerRequest", full: WorkerRequest(cpu: 1), least: WorkerRequest(cpu: 1))
     try check(
       "PortChange",
       full: PortChange(

@@ -115,6 +115,28 @@ import Testing
     }
   }
 
+  @Test func workersAreAddedShownAndRemoved() async throws {
+    try await Fixture.run { fixture in
+      let added = try fixture.ask("POST", "/v1/workers", #"{"cpu":3}"#)
+      #expect(added.status == 201 && added.headers["location"] == "/v1/workers/1")
+      #expect(try added.decoded(as: Worker.self).cpu == 3)
+      #expect(try fixture.ask("GET", "/v1/workers/0").decoded() == fixture.service.workers()[0])
+      #expect(try fixture.ask("DELETE", "/v1/workers/0").status == 204)
+      let last = try fixture.ask("DELETE", "/v1/workers/1")
+      #expect(last.status == 409)
+      #expect(try last.error() == "worker 1 is the last one")
+      for absent in ["7", "x", "-1", "+0", "00", "0x0", "99999999999999999999"] {
+        #expect(try fixture.ask("GET", "/v1/workers/\(absent)").status == 404, "\(absent)")
+        #expect(try fixture.ask("DELETE", "/v1/workers/\(absent)").status == 404, "\(absent)")
+      }
+      for wrong in [
+        "", "{}", #"{"cpu":-1}"#, #"{"cpu":1024}"#, #"{"cpu":"3"}"#, #"{"cpus":3}"#, "3",
+      ] {
+        #expect(try fixture.ask("POST", "/v1/workers", wrong).status == 400, "\(wrong)")
+      }
+    }
+  }
+
   /// Whoever may look can't change anything, by whatever method.
   @Test func behindTheSocketForReadingNothingChanges() async throws {
     let fixture = try Fixture()
@@ -132,7 +154,7 @@ import Testing
       ("POST", "/v1/ports"), ("PATCH", "/v1/ports/vm1"), ("DELETE", "/v1/ports/vm1"),
       ("DELETE", "/v1/macs"), ("PUT", "/v1/macs/52:54:00:12:34:56"),
       ("DELETE", "/v1/macs/52:54:00:12:34:56"), ("PUT", "/v1/log"), ("POST", "/v1/reload"),
-      ("POST", "/v1/workers/rebalance"),
+      ("POST", "/v1/workers/rebalance"), ("POST", "/v1/workers"), ("DELETE", "/v1/workers/0"),
     ] {
       let reply = try fixture.ask(method, path, #"{"name":"a","tap":{"device":"t"}}"#)
       #expect(reply.status == 403, "\(method) \(path)")

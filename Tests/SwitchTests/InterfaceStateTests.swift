@@ -34,6 +34,11 @@ import Testing
     #expect(
       !narrow.explanation(mtu: 1400).contains("MTU")
         && !narrow.explanation(mtu: nil).contains("MTU"))
+    let taken = state {
+      $0.condition = .gone
+      $0.whyUnusable = "in use"
+    }
+    #expect(taken.explanation(mtu: nil).contains("can't be used: in use"))
     let refused = state {
       $0.condition = .down
       $0.whyDown = "Operation not permitted"

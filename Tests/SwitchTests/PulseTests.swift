@@ -11,7 +11,7 @@ extension SwitchTests {
     ) -> Pulse {
       Pulse(
         rounds: rounds,
-        workers: [.init(cpu: 3, turns: turns, sleeps: sleeps, isSleeping: isSleeping)])
+        workers: [.init(number: 0, cpu: 3, turns: turns, sleeps: sleeps, isSleeping: isSleeping)])
     }
 
     @Test("What has stood still is named; a worker that sleeps, or slept, has not")

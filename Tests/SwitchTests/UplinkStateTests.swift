@@ -143,6 +143,92 @@ struct UplinkStateTests {
     bench.expectBalance()
   }
 
+  @Test(
+    "What has the name of a deleted interface and can't be used is named, and the port goes on as soon as something can"
+  )
+  func unusable() throws {
+    let bench = try Bench()
+    let device = "swz\(tag)"
+    _ = try bench.fabric.addPort(PortRequest(name: "uplink", tap: TapRequest(device: device)))
+    let guest = try bench.attach("g0")
+    try ip("link", "del", device)
+    _ = try uplink(bench, becomes: .broken, saying: "was deleted")
+    // No TAP.
+    try ip("link", "add", device, "type", "bridge")
+    _ = try uplink(bench, becomes: .broken, saying: "not as a TAP")
+    try ip("link", "del", device)
+    _ = try uplink(bench, becomes: .broken, saying: "as soon as there is one again")
+    // One that another process has, for a while.
+    try ip("tuntap", "add", "dev", device, "mode", "tap")
+    _ = try uplink(bench, becomes: .running)
+    try ip("link", "del", device)
+    _ = try uplink(bench, becomes: .broken)
+    do {
+      let other = try TapDevice(name: device, queues: 2)
+      _ = try uplink(bench, becomes: .broken, saying: "can't be used")
+      withExtendedLifetime(other) {}
+    }
+    try ip("tuntap", "add", "dev", device, "mode", "tap")
+    #expect(try uplink(bench, becomes: .running).faults["device_gone"] == 2)
+    let sent = try bench.port("uplink").sent.frames
+    try guest.announce(.station(1))
+    #expect(eventually { (try? bench.port("uplink").sent.frames) == sent + 1 })
+    bench.expectBalance()
+  }
+
+  @Test(
+    "An interface that goes with its namespace is deleted, and one of its name here is the port's again"
+  )
+  func goneElsewhere() throws {
+    let bench = try Bench()
+    let (device, space) = ("swe\(tag)", "swivel-e-\(tag)")
+    _ = try bench.fabric.addPort(PortRequest(name: "uplink", tap: TapRequest(device: device)))
+    let guest = try bench.attach("g0")
+    try ip("netns", "add", space)
+    defer { Command.run("ip", "netns", "del", space) }
+    try ip("link", "set", device, "netns", space)
+    _ = try uplink(bench, becomes: .down, saying: "another network namespace")
+    try ip("netns", "del", space)
+    _ = try uplink(bench, becomes: .broken, saying: "was deleted")
+    try ip("tuntap", "add", "dev", device, "mode", "tap")
+    _ = try uplink(bench, becomes: .running)
+    try guest.announce(.station(1))
+    #expect(eventually { (try? bench.port("uplink").sent.frames) == 1 })
+    bench.expectBalance()
+  }
+
+  @Test(
+    "A stranger that has the port's name for an interface meanwhile is left alone, and taken when the port has none"
+  )
+  func stranger() throws {
+    let bench = try Bench()
+    let (device, renamed, space) = ("swf\(tag)", "swk\(tag)", "swivel-f-\(tag)")
+    _ = try bench.fabric.addPort(PortRequest(name: "uplink", tap: TapRequest(device: device)))
+    try ip("netns", "add", space)
+    defer { Command.run("ip", "netns", "del", space) }
+    try ip("link", "set", device, "netns", space)
+    _ = try uplink(bench, becomes: .down, saying: "another network namespace")
+    try ip("tuntap", "add", "dev", device, "mode", "tap")
+    defer { Command.run("ip", "link", "del", device) }
+    var change = PortChange()
+    change.mtu = .value(1300)
+    let refused = #expect(throws: ServiceError.self) {
+      try bench.fabric.changePort(named: "uplink", change)
+    }
+    #expect(refused?.kind == .refused && refused?.message.contains("only its owner") == true)
+    #expect(try LinkState.named(device)?.mtu == 1500)
+    // It comes back by another name.
+    try ip("-n", space, "link", "set", device, "name", renamed)
+    try ip("-n", space, "link", "set", renamed, "netns", "\(getpid())")
+    try ip("link", "set", renamed, "up")
+    _ = try uplink(bench, becomes: .running, saying: renamed)
+    _ = try bench.fabric.changePort(named: "uplink", change)
+    #expect(try LinkState.named(device)?.mtu == 1500 && LinkState.named(renamed)?.mtu == 1300)
+    try ip("link", "del", renamed)
+    let port = try uplink(bench, becomes: .running, saying: device)
+    #expect(port.tap?.device == device && port.tap?.made == false && port.tap?.mtu == 1300)
+  }
+
   @Test("A TAP that was there and down is brought up")
   func broughtUp() throws {
     let bench = try Bench()

@@ -35,6 +35,11 @@ import Testing
       guard let port = port(named: name) else { throw ServiceError(.notFound, "none") }
       return port
     }
+    func addWorker(_ request: WorkerRequest) throws(ServiceError) -> Worker {
+      note("worker on \(request.cpu)")
+      return Worker(id: 7, cpu: request.cpu, node: 0, state: "sleeping")
+    }
+    func removeWorker(_ number: Int) throws(ServiceError) { note("no worker \(number)") }
     func rebalance() throws(ServiceError) -> BalanceReport { BalanceReport() }
     let asked = Lock<[String]>([])
     private func note(_ what: String) { asked.withLock { $0.append(what) } }
@@ -50,7 +55,7 @@ import Testing
     func logStatus() -> LogStatus { LogStatus(level: level.withLock { $0 }) }
     func setLogLevel(_ new: LogLevel) { level.withLock { $0 = new } }
     func macs() -> [MACEntry] { [] }
-    func workers() -> [Worker] { [] }
+    func workers() -> [Worker] { [Worker(id: 9, cpu: 5, node: 0, state: "sleeping")] }
     func stats() -> Stats { RenderingTests.stats(uptime: 1, frames: 1) }
   }
 
@@ -106,9 +111,17 @@ import Testing
     try run("macs remove 52:54:00:00:00:01")
     try run("macs flush")
     try run("macs flush --port vm1")
+    try run("workers add 3")
+    try run("workers remove 4")
+    try run("workers remove --cpu 5")
+    #expect(throws: ClientError("no worker runs on CPU 6")) { try run("workers remove --cpu 6") }
+    for wrong in ["workers remove", "workers remove 1 --cpu 2", "workers add"] {
+      #expect(throws: (any Error).self) { try run(wrong) }
+    }
     #expect(
       service.asked.withLock { $0 } == [
         "add 52:54:00:00:00:01 vm1", "remove 52:54:00:00:00:01", "flush all", "flush vm1",
+        "worker on 3", "no worker 4", "no worker 9",
       ])
     try run("log-level debug")
     #expect(service.level.withLock { $0 } == .debug)

@@ -1,6 +1,8 @@
 import Control
 import ControlAPI
 import Foundation
+import Logging
+import Switch
 import Testing
 
 @testable import Configuration
@@ -23,6 +25,20 @@ import Testing
     } catch {
       return error.message
     }
+  }
+
+  @Test(
+    "Workers that the daemon before had been given are had again, but for CPUs that are not this process's any more"
+  )
+  func addedWorkersStay() {
+    let saved = SavedState(
+      version: "0", boot: "", time: 0, ports: [], addresses: [], workers: [1, 2, 9])
+    let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+    func workers(_ saved: SavedState?) -> [Int] {
+      Daemon.workers(configuration(cpus: [2, 0]), saved, cpus: [0, 1, 2, 3], logger: logger)
+    }
+    #expect(workers(saved) == [2, 0, 1])
+    #expect(workers(nil) == [2, 0])
   }
 
   @Test func aWorkableConfigurationPasses() {

@@ -244,7 +244,8 @@ int clx_membarrier_register(void);
 int clx_membarrier(void);
 /// The CPUs this thread may run on, at most `capacity`; returns their number.
 int clx_affinity_get(int *cpus, int capacity);
-int clx_affinity_set(const int *cpus, int count);
+// thread: its number in the kernel; 0: the calling one.
+int clx_affinity_set(int thread, const int *cpus, int count);
 /// The number of the calling thread.
 int clx_thread_id(void);
 /// The CPU that a thread of this process runs on, or ran on last.

@@ -2,6 +2,7 @@ public import Linux
 
 /// One reading of a worker.
 public struct WorkerSample: Sendable, Equatable {
+  public var number: Int
   public var turns: UInt64
   /// Turns that moved at least one frame.
   public var busyTurns: UInt64
@@ -13,6 +14,35 @@ public struct WorkerSample: Sendable, Equatable {
   public var publications: Int
   /// The CPU it runs on, or ran on last, whatever it was pinned to; `nil`: it has no thread, or the kernel does not say.
   public var cpu: Int?
+}
+
+/// What a worker counts of itself.
+struct WorkerCounts {
+  var turns: UInt64 = 0
+  var busyTurns: UInt64 = 0
+  var sleeps: UInt64 = 0
+  var convictions: UInt64 = 0
+  var stalls: UInt64 = 0
+  /// Microseconds.
+  var stalled: UInt64 = 0
+
+  static func += (left: inout WorkerCounts, right: WorkerCounts) {
+    left.turns += right.turns
+    left.busyTurns += right.busyTurns
+    left.sleeps += right.sleeps
+    left.convictions += right.convictions
+    left.stalls += right.stalls
+    left.stalled += right.stalled
+  }
+}
+
+extension WorkerCounts {
+  init(_ state: WorkerState) {
+    self.init(
+      turns: state.epoch / 2, busyTurns: state.load(.busyTurns), sleeps: state.load(.sleeps),
+      convictions: state.load(.convictions), stalls: state.load(.stalls),
+      stalled: state.load(.stalled))
+  }
 }
 
 /// What the MAC table has counted.

@@ -8,8 +8,9 @@ internal import Linux
   /// Receiveq n at 2n, transmitq n at 2n + 1, as vhost-user numbers them; `nil`: it does not run. The last is the one for frames
   /// of control's own.
   var queues: [RunningQueue?]
-  /// Where control puts those in, once it has.
+  /// Where control puts those in, once it has, and where they come out.
   var entrance: OwnedFD?
+  var exit: OwnedFD?
   /// Whose stations its frames come from and go to: a bridge domain or a VLAN.
   var domain: UInt16 = 0
   /// Behind it there may be a whole network: floods reach it first.

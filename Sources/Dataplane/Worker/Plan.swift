@@ -17,6 +17,10 @@ internal import Linux
   let count: Int
   /// A queue without a doorbell is among the sources: its worker may not sleep for long.
   let mustPoll: Bool
+  /// The worker's place among all there are, and how many those are. With the plan, as workers come and go: what follows
+  /// from it (`Worker.adopt`) changes between two turns.
+  let rank: Int
+  let workers: Int
 
   private static let serialsOffset = 64
 
@@ -51,9 +55,12 @@ internal import Linux
     var counters: Counters { state.counters }
   }
 
-  /// - Parameter sources: by slot.
-  static func make(_ sources: [Source?], version: Int, _ arena: Arena) throws(SystemError) -> Block
-  {
+  /// - Parameters:
+  ///   - sources: by slot.
+  ///   - rank: the worker's place among the workers.
+  static func make(
+    _ sources: [Source?], version: Int, rank: Int = 0, of workers: Int = 1, _ arena: Arena
+  ) throws(SystemError) -> Block {
     let count = sources.count
     let block = try Block(
       arena, bytes: sourcesOffset(count) + count * MemoryLayout<Source>.stride)
@@ -62,7 +69,7 @@ internal import Linux
     unsafe plan.initialize(
       to: Plan(
         version: version, count: count,
-        mustPoll: sources.contains { $0?.mustPoll == true }))
+        mustPoll: sources.contains { $0?.mustPoll == true }, rank: rank, workers: workers))
     let serials = unsafe (memory + serialsOffset).bindMemory(to: UInt32.self, capacity: count)
     let first = unsafe (memory + sourcesOffset(count)).bindMemory(
       to: Source.self, capacity: count)
@@ -100,6 +107,8 @@ struct Slots {
   private var free: [Int] = []
   /// Sources there are.
   private(set) var count = 0
+  /// No queue has a slot, nor is about to have one.
+  var isEmpty: Bool { free.count == sources.count }
 
   /// A slot for a queue that is about to be polled; `nil`: there is none.
   mutating func reserve() -> Int? {

@@ -23,6 +23,8 @@ final class SlowInterrupts: Sendable {
     /// Other eventfds to be signalled: one for a queue at most.
     var errors: [Place: OwnedFD] = [:]
     var isStopping = false
+    /// Microseconds that a signal may take here (`measure`).
+    var dear = 0
   }
 
   /// By which workers and control call.
@@ -69,8 +71,12 @@ final class SlowInterrupts: Sendable {
       costs.append(clx_thread_time() - before)
     }
     let microseconds = min(SlowInterrupts.mostDear, 4 * Int(costs.sorted()[7]) / 1000)
-    for worker in plane.workers { worker.state.dear = UInt64(microseconds) }
+    state.withLock { $0.dear = microseconds }
+    for worker in plane.workers { tell(worker) }
   }
+
+  /// Has a worker know what a signal may take.
+  func tell(_ worker: WorkerThread) { worker.state.dear = UInt64(state.withLock { $0.dear }) }
 
   func stop() {
     state.withLock { $0.isStopping = true }
@@ -100,7 +106,7 @@ final class SlowInterrupts: Sendable {
       let before = clx_thread_time()
       notifier.signal([call])
       // Half of what convicts.
-      let cheap = 500 * max(Interrupts.dearMicroseconds, Int(plane.workers[0].state.dear))
+      let cheap = 500 * max(Interrupts.dearMicroseconds, state.withLock { $0.dear })
       let wasCheap = Int(clx_thread_time() - before) < cheap
       if plane.serveSlow(place, wasCheap: wasCheap) {
         state.withLock { state in state.convicts.removeAll { $0 == place } }
@@ -110,7 +116,7 @@ final class SlowInterrupts: Sendable {
 
   /// Looks for queues that were convicted since the last time.
   private func look(_ plane: Dataplane) {
-    let convictions = plane.workers.reduce(0) { $0 + $1.state.load(.convictions) }
+    let convictions = plane.convictions
     if state.withLock({ $0.convictions == convictions }) { return }
     let convicts = plane.slowQueues
     state.withLock { state in

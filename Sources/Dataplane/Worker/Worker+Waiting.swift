@@ -48,7 +48,7 @@ extension Worker {
   /// Asks every queue to ring when there is something. Returns whether there is already.
   mutating func arm() -> Bool {
     guard let plan = unsafe state.plan else { return false }
-    if unsafe plan.pointee.version != attention.version { unsafe attention.adopt(plan) }
+    if unsafe plan.pointee.version != attention.version { unsafe adopt(plan) }
     return unsafe attention.arm(Plan.sources(plan))
   }
 
@@ -73,7 +73,7 @@ extension Worker {
   /// The queues need not ring any more.
   mutating func disarm() {
     guard let plan = unsafe state.plan else { return }
-    if unsafe plan.pointee.version != attention.version { unsafe attention.adopt(plan) }
+    if unsafe plan.pointee.version != attention.version { unsafe adopt(plan) }
     unsafe attention.disarm(Plan.sources(plan))
   }
 

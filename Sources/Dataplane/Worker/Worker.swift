@@ -30,9 +30,9 @@ internal import Synchronization
   }
 
   let state: WorkerState
-  /// Its number, and how many there are.
-  let index: Int
-  let workers: Int
+  /// Its place among the workers, and how many there are: as its plan says.
+  private(set) var index: Int
+  private(set) var workers: Int
   let ports: Ports
   let table: ForwardingTable
   let hints: ForwardingTable.Hints
@@ -73,7 +73,7 @@ internal import Synchronization
   /// Who has rung.
   let rung: UnsafeMutablePointer<UInt64>
   /// Whether other workers fill the same receiveqs, so that each must be held for a burst.
-  let sharesQueues: Bool
+  private(set) var sharesQueues: Bool
   /// Whether the kernel lacks membarrier(2), so that each turn must fence.
   let fences: Bool
 
@@ -139,7 +139,7 @@ internal import Synchronization
       finishTurn()
       return 0
     }
-    if unsafe plan.pointee.version != attention.version { unsafe attention.adopt(plan) }
+    if unsafe plan.pointee.version != attention.version { unsafe adopt(plan) }
     let sources = unsafe Plan.sources(plan)
     var moved = unsafe pollHot(sources)
     if clx_ticks() >= attention.due { moved &+= unsafe tick(sources) }
@@ -151,6 +151,15 @@ internal import Synchronization
     }
     finishTurn()
     return moved
+  }
+
+  /// Works by another plan from now on. Nothing is in hand: what follows from how many workers there are can change.
+  @inline(never)
+  mutating func adopt(_ plan: UnsafeMutablePointer<Plan>) {
+    index = unsafe plan.pointee.rank
+    workers = unsafe plan.pointee.workers
+    sharesQueues = workers > 1
+    unsafe attention.adopt(plan)
   }
 
   /// A quiescent state: from here on this worker holds nothing of the plan it used.

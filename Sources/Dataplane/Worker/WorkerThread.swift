@@ -25,9 +25,9 @@ internal import Synchronization
   let epoll: OwnedFD
   let notifier: Notifier
   private let worker: UnsafeMutablePointer<Worker>
-  private var thread: Linux.Thread?
+  private let thread = Lock<Linux.Thread?>(nil)
   /// The running thread's number in the kernel.
-  private let threadID = Lock<Int?>(nil)
+  let threadID = Lock<Int?>(nil)
 
   init(
     _ placement: Placement, of workers: Int, ports: Ports, table: ForwardingTable, slow: EventFD,
@@ -65,7 +65,7 @@ internal import Synchronization
     let ready = try EventFD()
     let failure = Lock<SystemError?>(nil)
     let box = Box(failure)
-    thread = try Linux.Thread(name: "worker/\(placement.index)") { [self] in
+    let started = try Linux.Thread(name: "worker/\(placement.index)") { [self] in
       do throws(SystemError) {
         if let cpu = placement.cpu { try Affinity.confine(to: [cpu]) }
       } catch {
@@ -79,10 +79,10 @@ internal import Synchronization
       ready.signal()
       run()
     }
+    thread.withLock { $0 = started }
     _ = try Poller.wait([(ready.descriptor.raw, .read)])
     if let error = box.failure.withLock({ $0 }) {
-      thread?.join()
-      thread = nil
+      join()
       throw error
     }
   }
@@ -92,8 +92,15 @@ internal import Synchronization
     threadID.withLock { $0 = nil }
     state.stop()
     wake.signal()
-    thread?.join()
-    thread = nil
+    join()
+  }
+
+  /// Whoever comes second waits as well.
+  private func join() {
+    thread.withLock { thread in
+      thread?.join()
+      thread = nil
+    }
   }
 
   /// The CPU that the thread runs on now, or ran on last: whoever may can move it elsewhere.
@@ -107,7 +114,9 @@ internal import Synchronization
   /// Runs one turn in the caller's thread; returns the frames taken. The worker rests before and after, and looks at
   /// every queue.
   func turn() -> Int {
-    precondition(thread == nil && state.epoch & 1 != 0, "the worker has a thread, or is turning")
+    precondition(
+      thread.withLock { $0 == nil } && state.epoch & 1 != 0,
+      "the worker has a thread, or is turning")
     wakeUp()
     // SAFETY: there is no thread, and the caller has promised that no other is here.
     unsafe worker.pointee.hearAll()

@@ -56,15 +56,19 @@ public struct SavedState: Codable, Sendable, Equatable {
   public var time: Double
   public var ports: [SavedPort]
   public var addresses: [Address]
+  /// CPUs of workers that came by the control interface.
+  public var workers: [Int]?
 
   public init(
-    version: String, boot: String, time: Double, ports: [SavedPort], addresses: [Address]
+    version: String, boot: String, time: Double, ports: [SavedPort], addresses: [Address],
+    workers: [Int]? = nil
   ) {
     self.version = version
     self.boot = boot
     self.time = time
     self.ports = ports
     self.addresses = addresses
+    self.workers = workers
   }
 
   /// Most addresses that are kept: those heard last. What is not known is flooded, and heard again soon.

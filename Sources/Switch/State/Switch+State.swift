@@ -19,15 +19,19 @@ extension Switch {
     var pause = Duration.zero
     /// The ports that the configuration file has.
     var file: [PortRequest] = []
+    /// The CPUs that it has for workers.
+    var cpus: Set<Int> = []
     var lastFault: String?
   }
 
-  /// Has the state be kept from now on, with these as the configuration file's ports.
-  public func keepState(file: [PortRequest]) {
+  /// Has the state be kept from now on, with these as the configuration file's ports, and as its workers' CPUs; `nil`: as
+  /// before.
+  public func keepState(file: [PortRequest], cpus: [Int]? = nil) {
     saving.withLock { saving in
       saving.isOn = true
       saving.isDue = true
       saving.file = file
+      if let cpus { saving.cpus = Set(cpus) }
     }
     saveState(isLast: true)
   }
@@ -104,13 +108,16 @@ extension Switch {
           age: entry.isPinned ? nil : Double(entry.age) * step)
       }
     }.sorted { ($0.age ?? -1, $0.mac) < ($1.age ?? -1, $1.mac) }
+    let own = saving.withLock { $0.cpus }
+    let workers = workerCPUs.withLock { $0.sorted { $0.key < $1.key }.map(\.value) }
     return SavedState(
       version: swivelVersion, boot: Switch.boot, time: Switch.uptime,
       ports: ports.map { port in
         SavedState.SavedPort(
           request: port.request, file: file.first { $0.name == port.request.name },
           frontEnd: port.frontEnd)
-      }, addresses: Array(addresses.prefix(SavedState.mostAddresses)))
+      }, addresses: Array(addresses.prefix(SavedState.mostAddresses)),
+      workers: workers.filter { !own.contains($0) })
   }
 
   static let boot =

@@ -26,6 +26,8 @@ import Testing
     func workers() -> [Worker] { [Worker(id: 0, cpu: 1, node: 0, state: "sleeping")] }
     func stats() -> Stats { RenderingTests.stats(uptime: 1, frames: 1) }
     func health() -> Health { Health(healthy: false, problems: ["worker 0 is stuck"]) }
+    func addWorker(_ request: WorkerRequest) throws(ServiceError) -> Worker { throw none }
+    func removeWorker(_ number: Int) throws(ServiceError) { throw none }
     func rebalance() throws(ServiceError) -> BalanceReport { throw none }
     func reload() throws(ServiceError) -> ReloadReport { throw none }
     func logStatus() -> LogStatus { LogStatus(level: .debug) }
