@@ -14,6 +14,15 @@ public struct Configuration: Sendable, Equatable {
     /// One pinned worker for each CPU.
     public var cpus: [Int]
     public var poll = Poll.adaptive
+    public var rebalance = Rebalance.off
+  }
+
+  /// When queues go to other workers.
+  public enum Rebalance: String, Sendable, CaseIterable {
+    /// When somebody asks.
+    case off
+    /// Also when a worker has had too much for a while.
+    case auto
   }
 
   public struct MACTable: Sendable, Equatable {

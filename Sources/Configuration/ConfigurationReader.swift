@@ -23,9 +23,10 @@ struct ConfigurationReader {
       configuration.control = listener(control, standard: defaultControlSocket)
       configuration.reader = reader(control, beside: configuration.control)
     }
-    if let workers = section(top, "workers", ["cpus", "poll"]) {
+    if let workers = section(top, "workers", ["cpus", "poll", "rebalance"]) {
       if let cpus = workers["cpus"] { configuration.workers.cpus = self.cpus(cpus) }
       configuration.workers.poll = choice(workers, "poll") ?? .adaptive
+      configuration.workers.rebalance = choice(workers, "rebalance") ?? .off
     }
     if let table = section(top, "mac-table", ["entries", "age", "per-port", "loops"]) {
       // Up to 16 Mi addresses: the table takes 16 bytes for each.

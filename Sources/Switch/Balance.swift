@@ -10,6 +10,8 @@ struct Balance {
     var node: Int?
     /// What it cost its worker, in any unit.
     var load: Double
+
+    var key: QueueKey { QueueKey(port: port, queue: index) }
   }
 
   struct Move: Equatable {
@@ -26,8 +28,12 @@ struct Balance {
   /// Moves, one after another, each of a queue of the busiest worker to where the busier of the two has least to do then; a guest's memory is
   /// not left for another node as long as a worker is beside it.
   ///
-  /// - Parameter nodes: memory node of each worker, by its number; `nil`: it takes no queue.
-  static func moves(_ queues: [Queue], nodes: [Int?]) -> [Move] {
+  /// - Parameters:
+  ///   - nodes: memory node of each worker, by its number; `nil`: it takes no queue.
+  ///   - fixed: queues that stay.
+  static func moves(
+    _ queues: [Queue], nodes: [Int?], leastGain: Double = leastGain, fixed: Set<QueueKey> = []
+  ) -> [Move] {
     var queues = queues
     let open = nodes.indices.filter { nodes[$0] != nil }
     var loads = [Double](repeating: 0, count: nodes.count)
@@ -36,7 +42,8 @@ struct Balance {
     for _ in queues.indices {
       guard let busiest = loads.indices.max(by: { loads[$0] < loads[$1] }) else { break }
       var best: (queue: Int, to: Int, peak: Double)?
-      for (place, queue) in queues.enumerated() where queue.worker == busiest && queue.load > 0 {
+      for (place, queue) in queues.enumerated()
+      where queue.worker == busiest && queue.load > 0 && !fixed.contains(queue.key) {
         let near = open.filter { queue.node != nil && nodes[$0] == queue.node }
         for worker in near.isEmpty ? open : near where worker != busiest {
           let peak = max(loads[busiest] - queue.load, loads[worker] + queue.load)

@@ -25,6 +25,7 @@ final class Housekeeping: Sendable {
     }
     weak let weakParent = parent
     let rounds = parent.housekeepingRounds
+    let balances = parent.configuration.balances
     thread = try Linux.Thread(name: "housekeeping") {
       var nextAge = ContinuousClock.now + step
       var failures = LogLimit()
@@ -32,6 +33,9 @@ final class Housekeeping: Sendable {
       var finder = LoopGuard()
       var lastLoops = ContinuousClock.now
       var nextLinks = ContinuousClock.now
+      var automatic = AutomaticBalance()
+      var lastLook = Switch.Look()
+      var nextBalance = ContinuousClock.now
       while true {
         // What tells that this thread lives (`Pulse`).
         rounds.withLock { $0 &+= 1 }
@@ -73,6 +77,10 @@ final class Housekeeping: Sendable {
         if lastLoops.duration(to: time) >= Switch.loopInterval {
           weakParent?.findLoops(&finder, since: lastLoops)
           lastLoops = ContinuousClock.now
+        }
+        if balances, time >= nextBalance {
+          weakParent?.balance(&automatic, &lastLook)
+          nextBalance = .now + AutomaticBalance.interval
         }
         let now = dataplane.stalls
         if now.count != stalls.count {

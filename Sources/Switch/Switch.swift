@@ -33,6 +33,8 @@ public final class Switch: Sendable {
     public var translationPatience: Int
     /// Whether of two uplinks that are a loop one is cut off.
     public var cutsLoops: Bool
+    /// Whether queues go to other workers without anybody having asked.
+    public var balances: Bool
     public var hugepages: Bool
     public var topology: Topology
     /// CPUs that this process may use: workers may come on those, and what is no worker stays on those that they leave. `nil`:
@@ -43,7 +45,8 @@ public final class Switch: Sendable {
       cpus: [Int], pinned: Bool = true, busy: Bool = false, macEntries: Int = 16384,
       macAge: Double = 300, macsPerPort: Int = 1024, memoryPerPort: UInt64 = 1 << 40,
       regionsPerPort: Int = 64, memoryOnDisks: Bool = false, translationPatience: Int = 4000,
-      cutsLoops: Bool = false, hugepages: Bool = true, topology: Topology = NUMA.topology(),
+      cutsLoops: Bool = false, balances: Bool = false, hugepages: Bool = true,
+      topology: Topology = NUMA.topology(),
       usableCPUs: [Int]? = nil
     ) {
       self.cpus = cpus
@@ -57,6 +60,7 @@ public final class Switch: Sendable {
       self.memoryOnDisks = memoryOnDisks
       self.translationPatience = translationPatience
       self.cutsLoops = cutsLoops
+      self.balances = balances
       self.hugepages = hugepages
       self.topology = topology
       self.usableCPUs = usableCPUs

@@ -60,7 +60,8 @@ final class Daemon: Sendable {
         macEntries: settings.macTable.entries, macAge: Double(settings.macTable.age),
         macsPerPort: settings.macTable.perPort, memoryPerPort: settings.guestMemory.perPort,
         regionsPerPort: settings.guestMemory.regions, memoryOnDisks: settings.guestMemory.onDisks,
-        cutsLoops: settings.macTable.loops == .cut, usableCPUs: cpus),
+        cutsLoops: settings.macTable.loops == .cut, balances: settings.workers.rebalance == .auto,
+        usableCPUs: cpus),
       logger: logger, state: state, predecessor: predecessor)
     let service = ConfinedSwitch(network: network, confinement: confinement, log: log)
     self.service = service
@@ -211,6 +212,7 @@ final class Daemon: Sendable {
   private func refuseFixed(_ next: Configuration, _ now: Configuration) throws(ServiceError) {
     var fixed: [String] = []
     if next.workers.poll != now.workers.poll { fixed.append("workers.poll") }
+    if next.workers.rebalance != now.workers.rebalance { fixed.append("workers.rebalance") }
     let isSame =
       next.controlSockets.map { $0.spelledOut() } == now.controlSockets.map { $0.spelledOut() }
     if !isSame { fixed.append("control") }

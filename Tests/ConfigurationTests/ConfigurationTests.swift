@@ -128,7 +128,7 @@ import Testing
 
   @Test(arguments: [
     ("prots: []", "1:1: unknown key 'prots' in the configuration"),
-    ("workers: { cpu: [0] }", "1:12: unknown key 'cpu' in workers; expected cpus or poll"),
+    ("workers: { cpu: [0] }", "1:12: unknown key 'cpu' in workers; expected cpus, poll or rebalance"),
     ("control: { mode: 0660 }", "1:12: unknown key 'mode' in control"),
     ("? [a]\n: b", "1:3: a key must be a word, not a list"),
     ("[]", "1:1: the configuration must be a mapping, not a list"),
@@ -169,6 +169,7 @@ import Testing
     ("workers: { cpus: [-1] }", "1:19: a CPU's number must be 0 to 1023, not -1"),
     ("workers: { cpus: [one] }", "1:19: a CPU's number must be a whole number, not 'one'"),
     ("workers: { poll: lazy }", "1:18: workers.poll must be adaptive or busy, not 'lazy'"),
+    ("workers: { rebalance: on }", "1:23: workers.rebalance must be off or auto, not 'on'"),
     ("security: { sandbox: on }", "1:13: unknown key 'sandbox' in security; expected user,"),
     ("security: on", "security must be a mapping, not 'on'"),
     ("security: { seccomp: maybe }", "1:22: security.seccomp must be on or off, not 'maybe'"),

@@ -90,6 +90,7 @@ enum ConfigurationTarget {
         "workers",
         mapping([
           ("cpus", "\(configuration.workers.cpus)"), ("poll", configuration.workers.poll.rawValue),
+          ("rebalance", configuration.workers.rebalance.rawValue),
         ])
       ),
       (
