@@ -149,6 +149,7 @@ struct UplinkStateTests {
   func unusable() throws {
     let bench = try Bench()
     let device = "swz\(tag)"
+    defer { Command.run("ip", "link", "del", device) }
     _ = try bench.fabric.addPort(PortRequest(name: "uplink", tap: TapRequest(device: device)))
     let guest = try bench.attach("g0")
     try ip("link", "del", device)
@@ -182,6 +183,7 @@ struct UplinkStateTests {
   func goneElsewhere() throws {
     let bench = try Bench()
     let (device, space) = ("swe\(tag)", "swivel-e-\(tag)")
+    defer { Command.run("ip", "link", "del", device) }
     _ = try bench.fabric.addPort(PortRequest(name: "uplink", tap: TapRequest(device: device)))
     let guest = try bench.attach("g0")
     try ip("netns", "add", space)
