@@ -128,7 +128,10 @@ import Testing
 
   @Test(arguments: [
     ("prots: []", "1:1: unknown key 'prots' in the configuration"),
-    ("workers: { cpu: [0] }", "1:12: unknown key 'cpu' in workers; expected cpus, poll or rebalance"),
+    (
+      "workers: { cpu: [0] }",
+      "1:12: unknown key 'cpu' in workers; expected cpus, poll or rebalance"
+    ),
     ("control: { mode: 0660 }", "1:12: unknown key 'mode' in control"),
     ("? [a]\n: b", "1:3: a key must be a word, not a list"),
     ("[]", "1:1: the configuration must be a mapping, not a list"),

@@ -12,6 +12,9 @@ internal import Synchronization
 ///
 /// A buffer id is the driver's to choose; it is handed back and never used to find anything here.
 ///
+/// SAFETY: the ring and both event suppression areas were proved to lie inside mapped guest memory (`RingSetup`), and positions
+/// stay below the ring's size. Their words are only ever accessed as atomics.
+///
 /// The value lives at one address for as long as a worker may know it. At any moment it has one user: a
 /// transmitq the worker that polls it, a receiveq the worker that holds its lock.
 @safe struct PackedQueue: Virtqueue {
