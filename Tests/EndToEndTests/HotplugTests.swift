@@ -56,8 +56,8 @@ extension EndToEnd {
           + " set -- $(grep -l offline /sys/devices/system/memory/*/state | sort -V);"
           + " while [ $# -gt 1 ]; do echo online_kernel >$1 || exit; shift; done;"
           + " echo online_movable >$1 || exit;"
-          + " mount -t tmpfs -o size=800m tmpfs /mnt && head -c 400m /dev/zero >/mnt/fill || exit;"
-          + " grep MemTotal /proc/meminfo")
+          + " mkdir -p /mnt && mount -t tmpfs -o size=800m tmpfs /mnt && head -c 200m /dev/zero >/mnt/fill || exit;"
+          + " grep MemTotal /proc/meminfo", within: 150)
       let total = added.split(whereSeparator: \.isWhitespace).compactMap { Int($0) }.last ?? 0
       #expect(total > 1_000_000, "\(added)")
       try vm1.exchange(with: vm2, at: "192.0.2.2", own: "2001:db8::1", mebibytes: 16)
