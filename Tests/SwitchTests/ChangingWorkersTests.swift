@@ -241,19 +241,21 @@ extension SwitchTests {
       let guests = try bench.guests(2)
       let traffic = try SteadyTraffic(guests)
       let isOver = Atomic(false)
-      let done = try EventFD()
-      _ = try Linux.Thread(name: "changes") {
+      let changes = try Linux.Thread(name: "changes") {
         while !isOver.load(ordering: .relaxed) {
           _ = try? bench.fabric.addWorker(.init(cpu: 0))
           _ = bench.fabric.rebalance(measuring: .milliseconds(5))
           let present = bench.fabric.workers().map(\.id)
           if present.count > 2 { try? bench.fabric.removeWorker(present.randomElement()!) }
         }
-        done.signal()
       }
-      try Upheaval.attachAndDetach(bench, rounds: Upheaval.share(of: 40))
-      isOver.store(true, ordering: .relaxed)
-      _ = try Poller.wait([(done.descriptor.raw, .read)])
+      do {
+        defer {
+          isOver.store(true, ordering: .relaxed)
+          changes.join()
+        }
+        try Upheaval.attachAndDetach(bench, rounds: Upheaval.share(of: 40))
+      }
       #expect(traffic.advance(by: 50))
       for number in numbers(bench).dropLast() {
         #expect(
@@ -281,11 +283,7 @@ extension SwitchTests.IOMMUTests {
     try iommu.invalidate(0, size: 0)
     let wanted = (0..<5).map { Self.frame(to: 0, $0) }
     for frame in wanted { try guests[1].deliver(frame) }
-    let done = try EventFD()
-    _ = try Linux.Thread(name: "remove") {
-      try? bench.fabric.removeWorker(going)
-      done.signal()
-    }
+    let remover = try Linux.Thread(name: "remove") { try? bench.fabric.removeWorker(going) }
     // Its queue goes at once, and it stays for what waits.
     #expect(eventually { bench.fabric.workers().first { $0.id == going }?.queues == [] })
     Pause.milliseconds(50)
@@ -298,7 +296,7 @@ extension SwitchTests.IOMMUTests {
         return found.count >= wanted.count
       })
     #expect(found == wanted)
-    _ = try Poller.wait([(done.descriptor.raw, .read)])
+    remover.join()
     #expect(bench.fabric.workers().map(\.id) == [1 - going])
     try guests[1].deliver(Self.frame(to: 0, 77))
     #expect(eventually { guests[0].collect() == [Self.frame(to: 0, 77)] })
