@@ -29,8 +29,9 @@ struct AutomaticBalance {
   /// In which look a queue was moved.
   private var moved: [QueueKey: Int] = [:]
 
-  /// `AutomaticBalance.busy`, but in tests.
+  /// `AutomaticBalance.busy` and `leastGain`, but in tests.
   var enough = AutomaticBalance.busy
+  var gain = AutomaticBalance.leastGain
 
   /// - Parameters:
   ///   - queues: with what they have cost since the last look.
@@ -69,6 +70,6 @@ struct AutomaticBalance {
 
   private func moves(_ queues: [Balance.Queue], _ nodes: [Int?]) -> [Balance.Move] {
     Balance.moves(
-      queues, nodes: nodes, leastGain: AutomaticBalance.leastGain, fixed: Set(moved.keys))
+      queues, nodes: nodes, leastGain: gain, fixed: Set(moved.keys))
   }
 }
