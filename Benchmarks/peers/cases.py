@@ -138,7 +138,7 @@ CASES = (
         falling=True,
         switched=True,
     ),
-    # What it costs to be there while hardly anything happens, and how soon one is awake.
+    # What it costs to be there while hardly anything happens.
     Case(
         "sleep-cpu",
         "CPU of the switch with 100 idle ports and ten frames a second",
@@ -146,15 +146,6 @@ CASES = (
         processor,
         "% of a CPU",
         idle=100,
-        falling=True,
-        sleeps=True,
-    ),
-    Case(
-        "wake",
-        "64 B, a hundred frames a second, one way, median, workers that may sleep",
-        ("latency", "--size", "64", "--rate", "100"),
-        median_time,
-        "µs",
         falling=True,
         sleeps=True,
     ),
