@@ -34,13 +34,13 @@ extension Switch {
       let turns = worker.value.turns &- old.turns
       busy[worker.key] = turns == 0 ? 0 : Double(worker.value.busy &- old.busy) / Double(turns)
     }
-    let nodes = placement.withLock { $0.openNodes }
-    let moves = automatic.look(queues(before.costs, now.costs), busy: busy, nodes: nodes)
-    if moves.isEmpty { return }
-    // A worker may have been taken away since.
-    changes.withLock { _ in
-      let open = Set(placement.withLock { $0.open })
-      _ = make(moves.filter { open.contains($0.to) })
+    // Ports and workers are to be those that the moves are of.
+    automatic = changes.withLock { [automatic] _ in
+      var next = automatic
+      let nodes = placement.withLock { $0.openNodes }
+      let moves = next.look(queues(before.costs, now.costs), busy: busy, nodes: nodes)
+      if !moves.isEmpty { _ = make(moves) }
+      return next
     }
   }
 
